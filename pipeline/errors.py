@@ -22,7 +22,7 @@ class PipeError(Exception):
 
 
 class DefinitionError(PipeError):
-    """The definition, or the way the command was called, is wrong. The message begins `file:line:column:` where known."""
+    """The definition, or the command's usage, is wrong. The message begins `file:line:column:` where known."""
 
     exit_code = 2
 
@@ -68,5 +68,5 @@ class NeedsAttention(PipeError):
     """Record and reality contradict each other; nothing was touched, a person must look."""
 
 
-class LeaseLost(Exception):  # noqa: N818 - a state of the world, not a PipeError
+class LeaseLost(Exception):
     """Another worker owns this job now: touch nothing any more, not even to clean up."""

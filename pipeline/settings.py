@@ -1,0 +1,89 @@
+"""The installation's own settings, from the environment. Nothing else reads the environment.
+
+What a pipeline or an environment says is not here: that is `definition`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things live and which images and engines are used; every field has a PIPE_* variable."""
+
+    home: Path  # PIPE_HOME: database, logs, artifacts, mirrors, proxy state; one per user and host
+    database_url: str  # PIPE_DATABASE_URL: sqlite:///… or postgresql://…
+    engine_url: str  # PIPE_ENGINE or DOCKER_HOST; empty means the docker CLI's own default
+    base_image: str  # PIPE_BASE_IMAGE: small image with a shell, for pauses and helpers
+    proxy_image: str  # PIPE_HAPROXY_IMAGE
+    registry_image: str  # PIPE_REGISTRY_IMAGE
+    registry_port: int  # PIPE_REGISTRY_PORT: the local registry, on loopback
+    subnets: str  # PIPE_SUBNETS: environments' networks are cut out of this range
+    public_ports: str  # PIPE_PUBLIC_PORTS: "first-last" given to environments that name no port or host
+    bind_address: str  # PIPE_BIND: address of public ports
+    capacity: int  # PIPE_CAPACITY: stages at once
+    ca_bundle: str  # PIPE_CA_BUNDLE (trust.ca_bundle): mounted into stages and builds where set
+    crash_at: str  # PIPE_CRASH_AT: name of a crash point; for fault tests only
+    colour: bool  # NO_COLOR unset
+    user: str  # who is asking, for local runs
+
+    @cached_property
+    def hostname(self) -> str:
+        """Return this machine's name."""
+        return socket.gethostname()
+
+    @property
+    def logs(self) -> Path:
+        """Return the folder of log segments."""
+        return self.home / "logs"
+
+    @property
+    def artifacts(self) -> Path:
+        """Return the folder of stored artifacts."""
+        return self.home / "artifacts"
+
+    @property
+    def mirrors(self) -> Path:
+        """Return the folder of bare mirrors, one per repository."""
+        return self.home / "mirrors"
+
+    @property
+    def proxy(self) -> Path:
+        """Return the folder that the proxy mounts: its configuration, maps and socket."""
+        return self.home / "proxy"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no passwd entry, as in many containers
+        return f"uid{os.getuid()}"
+
+
+def load(environ: dict[str, str] | None = None) -> Settings:
+    """Read the settings from `environ` (default: the process's environment)."""
+    env = dict(os.environ) if environ is None else environ
+    home = Path(env.get("PIPE_HOME") or Path(env.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "pipewright")
+    return Settings(
+        home=home,
+        database_url=env.get("PIPE_DATABASE_URL") or f"sqlite:///{home / 'pipewright.db'}",
+        engine_url=env.get("PIPE_ENGINE") or env.get("DOCKER_HOST") or "",
+        base_image=env.get("PIPE_BASE_IMAGE") or "pipewright/debian:12",
+        proxy_image=env.get("PIPE_HAPROXY_IMAGE") or "pipewright/haproxy:2.6",
+        registry_image=env.get("PIPE_REGISTRY_IMAGE") or "pipewright/registry:2.8",
+        registry_port=int(env.get("PIPE_REGISTRY_PORT") or 5461),
+        subnets=env.get("PIPE_SUBNETS") or "198.18.192.0/18",
+        public_ports=env.get("PIPE_PUBLIC_PORTS") or "8080-8179",
+        bind_address=env.get("PIPE_BIND") or "127.0.0.1",
+        capacity=int(env.get("PIPE_CAPACITY") or os.cpu_count() or 2),
+        ca_bundle=env.get("PIPE_CA_BUNDLE") or "",
+        crash_at=env.get("PIPE_CRASH_AT") or "",
+        colour=not env.get("NO_COLOR"),
+        user=env.get("PIPE_USER") or _user(),
+    )
