@@ -152,9 +152,7 @@ class Retry(Model):
     """How often and for which causes a stage is tried again."""
 
     max: int = Field(default=0, ge=0, le=10)
-    on: Annotated[list[RetryCause], BeforeValidator(_listed)] = Field(
-        default_factory=lambda: ["runner_lost", "image_pull"]
-    )
+    on: Annotated[tuple[RetryCause, ...], BeforeValidator(_listed)] = ("runner_lost", "image_pull")
 
 
 class Concurrency(Model):

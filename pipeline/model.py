@@ -208,3 +208,82 @@ def check_move(entity: str, old: Status | PromotionStatus, new: Status | Promoti
     moves: Mapping[str, frozenset[str]] = PROMOTION_MOVES if isinstance(old, PromotionStatus) else MOVES  # type: ignore[assignment]
     if new not in moves[old]:
         raise Conflict(f"{entity} is {old} and can not become {new}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One passage of a definition for one event; `id` is also its number."""
+
+    id: int
+    pipeline: str
+    status: Status
+    reason: str
+    event: Event
+    definition: Mapping[str, object]  # definition.Definition as data
+    environments: Mapping[str, object]  # name -> definition.Environment as data
+    trusted: bool
+    scope: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    cancel_requested_at: float | None
+    retry_of: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRun:
+    """One stage (one combination of its matrix) of one run."""
+
+    id: int
+    run_id: int
+    position: int
+    name: str
+    base: str
+    kind: str
+    spec: Mapping[str, object]  # definition.Stage as data
+    matrix: Mapping[str, str]
+    needs: tuple[Mapping[str, object], ...]
+    line: int
+    status: Status
+    cause: str
+    reason: str
+    allow_failure: bool
+    attempts: int
+    outputs: Mapping[str, str]
+    image: Image | None
+    result: Mapping[str, object]
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a stage; each has a log and a container of its own."""
+
+    id: int
+    stage_id: int
+    number: int
+    status: Status
+    cause: str
+    reason: str
+    exit_code: int | None
+    worker: str
+    container: str
+    commands: tuple[Mapping[str, object], ...]
+    lines: int
+    started_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, as its hands report it."""
+
+    status: Status  # succeeded | failed | errored | cancelled | waiting (a promotion goes on by itself)
+    cause: str = ""  # a Cause when not succeeded
+    reason: str = ""  # one or two lines for a person: what, where, what to do
+    exit_code: int | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    image: Image | None = None
+    result: Mapping[str, object] = field(default_factory=dict)
+    commands: tuple[Mapping[str, object], ...] = ()
