@@ -38,7 +38,8 @@ class Work:
     spec: Stage  # `stage.spec`, validated, with `${{ }}` filled in
     log: LogWriter
     secrets: Mapping[str, str]  # the stage's own, by name
-    source: Path  # the repository or working tree that the run is about
+    source: Path  # the repository or working tree that the run is about: its top folder
+    project: str  # the folder of the definition within it ("" for the top): where stages work and contexts begin
     workspaces: Path  # where this attempt's workspace may lie (`.pipe/`)
     env: Mapping[str, str]  # PIPE_*, definition, inputs, matrix and stage, merged in that order
     deadline: float  # epoch seconds at which the attempt has timed out
