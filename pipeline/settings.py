@@ -66,6 +66,14 @@ def _user() -> str:
         return f"uid{os.getuid()}"
 
 
+def _ca_bundle(env: dict[str, str]) -> str:
+    """Return the bundle that was chosen for us, or the host's own explicit choice; without one, images keep theirs."""
+    if "PIPE_CA_BUNDLE" in env:
+        return env["PIPE_CA_BUNDLE"]
+    host = env.get("SSL_CERT_FILE", "")
+    return host if host and Path(host).is_file() else ""
+
+
 def load(environ: dict[str, str] | None = None) -> Settings:
     """Read the settings from `environ` (default: the process's environment)."""
     env = dict(os.environ) if environ is None else environ
@@ -82,7 +90,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         public_ports=env.get("PIPE_PUBLIC_PORTS") or "8080-8179",
         bind_address=env.get("PIPE_BIND") or "127.0.0.1",
         capacity=int(env.get("PIPE_CAPACITY") or os.cpu_count() or 2),
-        ca_bundle=env.get("PIPE_CA_BUNDLE") or "",
+        ca_bundle=_ca_bundle(env),
         crash_at=env.get("PIPE_CRASH_AT") or "",
         colour=not env.get("NO_COLOR"),
         user=env.get("PIPE_USER") or _user(),
