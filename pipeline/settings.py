@@ -59,6 +59,24 @@ class Settings:
         return self.home / "proxy"
 
 
+# What programs that we start may see of our environment: how to find things, and how to reach the network.
+_PASSED_ON = ("PATH", "HOME", "USER", "TMPDIR", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")
+_PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
+
+
+def passed_on(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the part of the environment that programs started by us get; all else is given to them explicitly."""
+    env = dict(os.environ) if environ is None else environ
+    kept = {
+        name: value
+        for name, value in env.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES) or name.lower() in _PROXIES
+    }
+    kept.setdefault("PATH", os.defpath)
+    return kept
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
