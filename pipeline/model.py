@@ -86,8 +86,7 @@ PROMOTION_MOVES: Mapping[PromotionStatus, frozenset[PromotionStatus]] = {
             PromotionStatus.ROLLED_BACK,
             PromotionStatus.NEEDS_ATTENTION,
             PromotionStatus.CANCELLED,
-            PromotionStatus.REJECTED,
-            PromotionStatus.EXPIRED,
+            PromotionStatus.REQUESTED,  # at the gate before the swap, without holding a worker, lock or slot
         }
     ),
     PromotionStatus.LIVE: frozenset(

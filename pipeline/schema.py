@@ -339,6 +339,19 @@ decisions = Table(
     UniqueConstraint("promotion_id", "person"),
 )
 
+secrets = Table(
+    "secrets",
+    metadata,
+    _id(),
+    Column("scope", String(128), nullable=False),  # "" for all, a pipeline's name, or application.environment
+    Column("name", String(128), nullable=False),
+    Column("version", Integer, nullable=False),  # rows are only added: a rollback takes the version of its time
+    Column("value", Text),  # encrypted with the installation's key; NULL once withdrawn
+    Column("by", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("scope", "name", "version"),
+)
+
 outbox = Table(
     "outbox",
     metadata,

@@ -26,6 +26,7 @@ class Settings:
     registry_port: int  # PIPE_REGISTRY_PORT: the local registry, on loopback
     subnets: str  # PIPE_SUBNETS: environments' networks are cut out of this range
     public_ports: str  # PIPE_PUBLIC_PORTS: "first-last" given to environments that name no port or host
+    shared_port: int  # PIPE_SHARED_PORT: where environments with a host name of their own are served
     bind_address: str  # PIPE_BIND: address of public ports
     capacity: int  # PIPE_CAPACITY: stages at once
     ca_bundle: str  # PIPE_CA_BUNDLE (trust.ca_bundle): mounted into stages and builds where set
@@ -106,6 +107,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         registry_port=int(env.get("PIPE_REGISTRY_PORT") or 5461),
         subnets=env.get("PIPE_SUBNETS") or "198.18.192.0/18",
         public_ports=env.get("PIPE_PUBLIC_PORTS") or "8080-8179",
+        shared_port=int(env.get("PIPE_SHARED_PORT") or 80),
         bind_address=env.get("PIPE_BIND") or "127.0.0.1",
         capacity=int(env.get("PIPE_CAPACITY") or os.cpu_count() or 2),
         ca_bundle=_ca_bundle(env),

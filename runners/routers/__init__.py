@@ -8,8 +8,8 @@ Ready means: the addresses of the new replicas equal the proxy's UP servers, on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.model import Colour
@@ -34,6 +34,7 @@ class Route:
     port: int = 0  # public port of its own, or 0
     host: str = ""  # or a host name on the shared port
     preview_port: int = 0  # reaches the colour that is not live
+    gateway: str = ""  # address of the host in the environment's network: previews are reached there too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Traffic:
     sessions: int  # requests and tunnels under way
     requests: int  # since the proxy started
     errors: int  # 5xx and connection errors since the proxy started
+    checks: Mapping[str, str] = field(default_factory=dict)  # "address:port" -> what its last health check said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,9 @@ class Instance:
     state: str  # running | exited | ...
     restarts: int = 0
     exit_code: int | None = None
+    address: str = ""
+    epoch: int = 0
+    config_hash: str = ""
 
 
 class Target(Protocol):
@@ -108,3 +111,6 @@ class Target(Protocol):
 
     def retire(self, place: Place, colour: Colour, *, grace_seconds: int) -> None:
         """Stop and remove a colour; idempotent. The caller has asked the router just before."""
+
+    def clear(self, place: Place) -> None:
+        """Remove everything of an environment in which nothing is live, except its volumes; idempotent."""
