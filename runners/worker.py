@@ -1,0 +1,150 @@
+"""The worker: takes jobs under leases, gives each a thread, renews the leases and watches for cancelling.
+
+What a job means is `execution`'s (stages), `promotion`'s and `retirement`'s. One worker may serve
+one scope (a local run: only its own process claims its jobs) or everything that a server queued.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline import queue, runs
+from pipeline.errors import LeaseLost, PipeError
+from runners.hands import Hands
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+WATCH_SECONDS = 0.5  # how soon a cancelling from another process is noticed
+
+
+@dataclass
+class Task:
+    """A job under way: its lease, its thread, and the event that tells its hands to stop."""
+
+    lease: queue.Lease
+    stop: threading.Event = field(default_factory=threading.Event)
+    lost: bool = False
+    thread: threading.Thread | None = None
+    renewed_at: float = field(default_factory=time.monotonic)
+
+
+JobDoer = Callable[[Hands, queue.Lease, threading.Event], None]
+
+
+class Worker:
+    """Works until told to stop; see `work`."""
+
+    def __init__(
+        self, hands: Hands, doers: Mapping[str, JobDoer], *, capacity: int, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.hands = hands
+        self.doers = doers
+        self.capacity = capacity
+        self.lease_seconds = lease_seconds
+        self._tasks: dict[int, Task] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def work(self, until: Callable[[], bool]) -> None:
+        """Take jobs until `until()`; then wait for those under way and for what is tidied up behind them."""
+        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        beat.start()
+        bell = self.hands.db.bell
+        try:
+            while not until():
+                heard = bell.count()
+                if not self._take_one():
+                    bell.wait(heard, timeout=WATCH_SECONDS)
+        finally:
+            for task in self._under_way():
+                if task.thread:
+                    task.thread.join()
+            self._ended.set()
+            self.hands.cleanup.join()
+
+    def stop_run(self, run_id: int) -> None:
+        """Tell the hands that work on a run to stop, without waiting for the watch."""
+        for task in self._under_way():
+            if task.lease.run_id == run_id:
+                task.stop.set()
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is under way."""
+        return not self._tasks
+
+    def _take_one(self) -> bool:
+        if len(self._tasks) >= self.capacity:
+            return False
+        lease = queue.claim(
+            self.hands.db, owner=self.hands.name, scope=self.hands.scope, lease_seconds=self.lease_seconds
+        )
+        if lease is None:
+            return False
+        task = Task(lease)
+        task.thread = threading.Thread(target=self._do, args=(task,), name=f"{lease.kind}-{lease.ref}")
+        with self._lock:
+            self._tasks[lease.job_id] = task
+        task.thread.start()
+        return True
+
+    def _do(self, task: Task) -> None:
+        lease = task.lease
+        try:
+            self.doers[lease.kind](self.hands, lease, task.stop)
+        except LeaseLost:
+            log.warning("job.lease_lost", extra={"job": lease.job_id, "kind": lease.kind, "ref": lease.ref})
+        except PipeError as error:
+            log.error("job.failed", extra={"job": lease.job_id, "kind": lease.kind, "error": str(error)})
+            self._give_up(lease)
+        except Exception:
+            log.exception("job.broke", extra={"job": lease.job_id, "kind": lease.kind})
+            self._give_up(lease)
+        finally:
+            with self._lock:
+                self._tasks.pop(lease.job_id, None)
+            self.hands.db.bell.ring()
+
+    def _give_up(self, lease: queue.Lease) -> None:
+        """Count it as a lost lease, so that a job which breaks its worker is set aside after some tries."""
+        try:
+            queue.abandon(self.hands.db, lease)
+        except LeaseLost:
+            pass
+
+    def _under_way(self) -> list[Task]:
+        with self._lock:
+            return list(self._tasks.values())
+
+    def _beat(self) -> None:
+        while not self._ended.wait(WATCH_SECONDS):
+            try:
+                self._renew()
+                self._watch()
+            except PipeError as error:  # the database is away for a moment: the next beat tries again
+                log.warning("heartbeat.failed", extra={"error": str(error)})
+
+    def _renew(self) -> None:
+        for task in self._under_way():
+            if time.monotonic() - task.renewed_at < self.lease_seconds / 3:
+                continue
+            try:
+                task.lease.renew()
+                task.renewed_at = time.monotonic()
+            except LeaseLost:
+                task.lost = True
+                task.stop.set()
+
+    def _watch(self) -> None:
+        tasks = [t for t in self._under_way() if t.lease.kind == "stage" and not t.stop.is_set()]
+        if not tasks:
+            return
+        cancelled = runs.cancelling(self.hands.db, {t.lease.run_id for t in tasks})
+        for task in tasks:
+            if task.lease.run_id in cancelled:
+                task.stop.set()
