@@ -32,7 +32,7 @@ slowly() {
     [ $((SECONDS - began)) -lt 5 ] || say "  done in $((SECONDS - began)) s"
     rm -f "$log"
   else
-    tail -n 40 "$log" >&2
+    tail -n 20 "$log" >&2
     rm -f "$log"
     return 1
   fi
