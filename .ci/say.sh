@@ -29,7 +29,7 @@ slowly() {
   log=$(mktemp)
   say "$words …"
   if "$@" </dev/null >"$log" 2>&1; then
-    [ $((SECONDS - began)) -lt 5 ] || say "  done in $((SECONDS - began)) s"
+    [ $((SECONDS - began)) -lt 5 ] || say "$words: done in $((SECONDS - began)) s"
     rm -f "$log"
   else
     tail -n 20 "$log" >&2
