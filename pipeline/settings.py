@@ -32,6 +32,7 @@ class Settings:
     ca_bundle: str  # PIPE_CA_BUNDLE (trust.ca_bundle): mounted into stages and builds where set
     crash_at: str  # PIPE_CRASH_AT: name of a crash point; for fault tests only
     colour: bool  # NO_COLOR unset
+    dumb: bool  # TERM=dumb: a terminal that can not redraw
     user: str  # who is asking, for local runs
 
     @cached_property
@@ -113,5 +114,6 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         ca_bundle=_ca_bundle(env),
         crash_at=env.get("PIPE_CRASH_AT") or "",
         colour=not env.get("NO_COLOR"),
+        dumb=env.get("TERM") == "dumb",
         user=env.get("PIPE_USER") or _user(),
     )

@@ -1,0 +1,26 @@
+"""The command `pipe`, as a program and as `python -m pipeline`. What it can do is in `pipeline.cli`.
+
+`pipe --version` is answered before anything else is imported, because shells and
+scripts ask it often.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline import __version__
+
+
+def main() -> int:
+    """Run the command line and return the process's exit code (see `pipeline.cli.exits`)."""
+    arguments = sys.argv[1:]
+    if arguments in (["--version"], ["-V"]):
+        print(f"pipe {__version__}")
+        return 0
+    from pipeline.cli.entry import run
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

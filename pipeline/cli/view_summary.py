@@ -1,0 +1,163 @@
+"""The closing words of a run: how each stage ended, what failed first, where it is live, and what to do next.
+
+Lines are values, as in `view_tree`; both the live and the plain view end with them.
+"""
+
+from __future__ import annotations
+
+from pipeline.cli.view_board import Board, took
+from pipeline.cli.view_facts import failed_tests, notes, saved_seconds
+from pipeline.cli.view_text import compared, counted, harmless, lasted, shortened, wide
+from pipeline.cli.view_tree import GLYPHS, Line, address
+from pipeline.model import StageRun, Status
+
+_TESTS = 10  # failing tests that are told in full
+_STYLES = {Status.SUCCEEDED: "good", Status.WAITING: "warn", Status.CANCELLED: "warn"}
+_BAD = (Status.FAILED, Status.ERRORED)
+
+
+def summary(board: Board, *, now: float, width: int) -> list[Line]:
+    """Return the closing summary, sections apart by empty lines."""
+    sections = [
+        _verdict(board, now),
+        _stages(board, now, width),
+        _tests(board, width),
+        _last_words(board, width),
+        _addresses(board),
+        _saved(board),
+        _notices(board, width),
+        _next(board),
+    ]
+    lines: list[Line] = []
+    for section in sections:
+        if section:
+            lines += [[], *section]
+    return lines
+
+
+def _verdict(board: Board, now: float) -> list[Line]:
+    run = board.run
+    if run is None:
+        return []
+    seconds = board.elapsed(now)
+    change = compared(seconds, board.last_total())
+    word = {Status.WAITING: "waits for approval"}.get(run.status, str(run.status))
+    text = f" after {lasted(seconds)}" if run.status is Status.WAITING else f" in {lasted(seconds)}"
+    line: Line = [(f"{run.pipeline} #{run.id} ", "bold"), (word, f"bold {_STYLES.get(run.status, 'bad')}"), (text, "")]
+    if change and run.status is Status.SUCCEEDED:
+        line.append((f", {change} than last time", "dim"))
+    reason = harmless(run.reason, colour=False).partition("\n")[0]
+    told = run.status in (Status.SUCCEEDED, Status.FAILED, Status.WAITING)  # by its stages, below
+    return [line] if told or not reason else [line, [(f"  {reason}", "")]]
+
+
+def _stages(board: Board, now: float, width: int) -> list[Line]:
+    rows = board.ordered
+    column = min(max((wide(s.name) for s in rows), default=0), max(width // 3, 8))
+    return [_stage(stage, board, now, width, column) for stage in rows]
+
+
+def _stage(stage: StageRun, board: Board, now: float, width: int, column: int) -> Line:
+    glyph, style = GLYPHS[stage.status]
+    name = shortened(stage.name, column)
+    seconds = took(stage, now)
+    clock = "" if seconds is None or stage.status is Status.SKIPPED else lasted(seconds)
+    lead = f" {name}{' ' * (column - wide(name))}  {stage.status:<9}  {clock:>7}  "
+    words = notes(stage)
+    if stage.status is Status.SUCCEEDED and seconds is not None:
+        words.append(compared(seconds, board.last.get(stage.name)))
+    elif stage.reason:
+        words.append(stage.reason.partition("\n")[0])
+    if stage.attempts > 1:
+        words.append(f"attempt {stage.attempts}")
+    if stage.status in _BAD and stage.allow_failure:
+        words.append("allowed to fail")
+    text = harmless(", ".join(word for word in words if word), colour=False)
+    return [("  ", ""), (glyph, style), (lead, ""), (shortened(text, width - wide(lead) - 4), "dim")]
+
+
+def _tests(board: Board, width: int) -> list[Line]:
+    failing = [test for stage in board.ordered for test in failed_tests(stage)]
+    if not failing:
+        return []
+    failing.sort(key=lambda test: test.newly is False)  # what is new first
+    news = sum(test.newly is True for test in failing)
+    head = counted(len(failing), "failing test")
+    if news:
+        head += f", {'new' if news == len(failing) else f'{news} of them new'} since the last run"
+    lines: list[Line] = [[(f"  {head}", "bold")]]
+    several = len({test.stage for test in failing}) > 1
+    for test in failing[:_TESTS]:
+        where = f"  ({test.stage})" if several else ""
+        lines.append([("  ✗ ", "bad"), (shortened(harmless(test.name + where, colour=False), width - 5), "")])
+        message = harmless(test.message, colour=False).strip().splitlines()
+        lines += [[("      ", ""), (shortened(text, width - 7), "dim")] for text in message[:3]]
+    if len(failing) > _TESTS:
+        lines.append([(f"    and {len(failing) - _TESTS} more: pipe show {board.run.id if board.run else ''}", "dim")])
+    return lines
+
+
+def _last_words(board: Board, width: int) -> list[Line]:
+    """Show how the output of a broken stage ended, where no test tells it better."""
+    lines: list[Line] = []
+    for stage in board.ordered:
+        tail = board.tails.get(stage.name)
+        if stage.status not in _BAD or failed_tests(stage) or not tail:
+            continue
+        lines.append([(f"  {stage.name}, its last lines", "bold")])
+        lines += [[("    ", ""), (shortened(harmless(text, colour=False), width - 5), "dim")] for text in tail]
+    return lines
+
+
+def _addresses(board: Board) -> list[Line]:
+    rows = [(p.environment, address(p)) for p in board.promotions.values() if p.status == "live" and p.url]
+    column = max((len(name) for name, _ in rows), default=0)
+    return [[("  live in ", "good"), (f"{name.ljust(column)}  ", "bold"), (where, "")] for name, where in rows]
+
+
+def _saved(board: Board) -> list[Line]:
+    saved = sum(saved_seconds(stage) for stage in board.ordered)
+    return [[(f"  the layer cache saved {lasted(saved)}", "dim")]] if saved >= 1 else []
+
+
+def _notices(board: Board, width: int) -> list[Line]:
+    return [[(f"  {shortened(harmless(text, colour=False), width - 2)}", "warn")] for text in board.said]
+
+
+def _next(board: Board) -> list[Line]:
+    commands = next_commands(board)
+    column = max((len(command) for command, _ in commands), default=0)
+    return [
+        [("  next: " if number == 0 else "        ", "dim"), (command.ljust(column), "bold"), (f"  {why}", "dim")]
+        for number, (command, why) in enumerate(commands)
+    ]
+
+
+def next_commands(board: Board) -> list[tuple[str, str]]:
+    """Return what is worth doing now, as (command, why), the most useful first."""
+    run = board.run
+    if run is None:
+        return []
+    if run.status is Status.WAITING or board.waiting:
+        return [(f"pipe approve {run.id}", "let it go on"), (f"pipe reject {run.id}", "or not")]
+    broken = [stage for stage in board.ordered if stage.status in _BAD and not stage.allow_failure]
+    if run.status is Status.ERRORED:
+        return [
+            ("pipe doctor", "what is wrong with this machine"),
+            (f"pipe retry {run.id} --failed", "once it is mended"),
+        ]
+    if broken:
+        found = [(f"pipe logs {run.id} {_quoted(broken[0].name)}", "all that it wrote")]
+        if broken[0].kind == "run":
+            found.append((f"pipe shell {_quoted(broken[0].name)}", "look around where it failed"))
+        return [*found, (f"pipe retry {run.id} --failed", "only what did not succeed")]
+    if run.status is Status.CANCELLED:
+        return [(f"pipe retry {run.id} --failed", "take up what is missing")]
+    live = [p.environment for p in board.promotions.values() if p.status == "live"]
+    if live:
+        return [(f"pipe rollback {live[-1]}", "back to the release before"), ("pipe env", "what is live where")]
+    return []
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if " " in name else name
