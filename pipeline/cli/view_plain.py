@@ -11,7 +11,7 @@ from pipeline.cli.view_board import Board, Event, Output, PromotionSeen, RunSeen
 from pipeline.cli.view_facts import notes
 from pipeline.cli.view_summary import summary
 from pipeline.cli.view_text import compared, harmless, lasted
-from pipeline.cli.view_tree import PHASES, Line, address, origin
+from pipeline.cli.view_tree import PHASES, address, origin
 from pipeline.model import StageRun, Status
 
 

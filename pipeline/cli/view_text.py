@@ -103,7 +103,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 def shortened(text: str, width: int) -> str:
     """Return `text` in at most `width` columns of a terminal, cut with an ellipsis."""
-    if len(text) <= width and text.isascii():
+    if len(text) <= width and text.isascii() and text.isprintable():
         return text
     from rich.cells import cell_len, set_cell_size
 
@@ -114,7 +114,7 @@ def shortened(text: str, width: int) -> str:
 
 def wide(text: str) -> int:
     """Return how many columns `text` takes."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return len(text)
     from rich.cells import cell_len
 

@@ -58,6 +58,8 @@ def _head(board: Board, now: float, width: int) -> Line:
     name = f"{run.pipeline} #{run.id}"
     where = f"  {origin(board)}"
     room = width - wide(name) - len(clock) - 2
+    if room < 0:
+        return [(shortened(name, width), "bold")]
     where = shortened(where, room)
     gap = " " * max(width - wide(name) - wide(where) - len(clock), 1)
     return [(name, "bold"), (where, "dim"), (gap, ""), (clock, "")]
