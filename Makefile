@@ -31,6 +31,7 @@ lint: ## Check style, formatting and types
 	@.venv/bin/mypy
 
 bench: setup-dev ## Measure against the floors and the peers
+	@bench/peers.sh
 	@.venv/bin/python -m bench
 
 clean: ## Remove this installation's containers, networks, volumes and images, and the local images
