@@ -1,0 +1,211 @@
+"""One attempt at one stage: gather what its hands need, let the right kind do it, report the outcome.
+
+What comes next (retry, the next stages, the run's end) is decided by `pipeline.runs` in the transaction
+that records the outcome; containers, builds and pushes are `runners.stages`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pipeline import expressions, logs, runs
+from pipeline.definition import Stage
+from pipeline.errors import PipeError, StageFailed, Unavailable
+from pipeline.faults import point
+from pipeline.masking import Masker
+from pipeline.model import Attempt, Cause, Outcome, Run, StageRun, Status
+from runners.stages import Work
+
+if TYPE_CHECKING:
+    from pipeline.queue import Lease
+    from runners.hands import Hands
+
+DEFAULT_TIMEOUT_SECONDS = 3600.0
+
+
+def do_stage(hands: Hands, lease: Lease, stop: threading.Event) -> None:
+    """Do the stage that `lease` is about. Raises LeaseLost when it has become another worker's."""
+    run, stage, attempt = runs.begin(lease, worker=hands.name)
+    point("stage.begun")
+    timed_out = threading.Event()
+    with _log(hands, run, stage, attempt) as (log, secrets):
+        try:
+            work = _work(hands, lease, run, stage, attempt, stop, log, secrets)
+        except PipeError as error:
+            outcome = _outcome_of(error)
+        else:
+            with _deadline(hands, work, timed_out):
+                outcome = _attempt(work)
+        outcome = _judged(outcome, stage, stop, timed_out)
+        if outcome.reason:
+            log.say(outcome.reason)
+    lease.check()
+    point("stage.done")
+    runs.finish(lease, outcome)
+    point("stage.recorded")
+    hands.db.bell.ring()
+
+
+def _attempt(work: Work) -> Outcome:
+    execute: Callable[[Work], Outcome] = import_module(f"runners.stages.{work.stage.kind}").execute
+    try:
+        return execute(work)
+    except PipeError as error:
+        return _outcome_of(error)
+
+
+def _outcome_of(error: PipeError) -> Outcome:
+    if isinstance(error, StageFailed):
+        return Outcome(status=Status.FAILED, cause=error.cause, reason=str(error), exit_code=error.code)
+    cause = error.cause if isinstance(error, Unavailable) else Cause.ERRORED
+    return Outcome(status=Status.ERRORED, cause=cause, reason=str(error))
+
+
+def _judged(outcome: Outcome, stage: StageRun, stop: threading.Event, timed_out: threading.Event) -> Outcome:
+    """Say what the clock or a person did, where the hands could only see that they were stopped."""
+    if outcome.status in (Status.SUCCEEDED, Status.WAITING) or not stop.is_set():
+        return outcome
+    if timed_out.is_set():
+        limit = _timeout_seconds({}, stage.spec)
+        reason = f"{stage.name} took longer than its timeout of {limit:g} s and was stopped"
+        return Outcome(
+            status=Status.FAILED,
+            cause=Cause.TIMEOUT,
+            reason=f"{reason}\n  raise `timeout`, or find what hangs: the log's last lines are above",
+            commands=outcome.commands,
+            result=outcome.result,
+        )
+    return Outcome(status=Status.CANCELLED, cause=Cause.CANCELLED, reason="cancelled", commands=outcome.commands)
+
+
+@contextmanager
+def _log(
+    hands: Hands, run: Run, stage: StageRun, attempt: Attempt
+) -> Iterator[tuple[logs.LogWriter, Mapping[str, str]]]:
+    """Open the attempt's log with the stage's secrets masked; a missing secret is told inside it."""
+    names = list(stage.spec.get("secrets", ())) + list((stage.spec.get("build") or {}).get("secrets", ()))  # type: ignore[attr-defined, call-overload]
+    secrets: Mapping[str, str] = hands.secrets(run, names) if names else {}
+    log = logs.open_log(hands.settings, attempt.id, Masker(secrets.values()))
+    try:
+        yield log, secrets
+    finally:
+        log.close()
+
+
+def _work(
+    hands: Hands,
+    lease: Lease,
+    run: Run,
+    stage: StageRun,
+    attempt: Attempt,
+    stop: threading.Event,
+    log: logs.LogWriter,
+    secrets: Mapping[str, str],
+) -> Work:
+    spec = Stage.model_validate(expressions.fill(stage.spec, context(hands, run, stage)))
+    source = hands.source(run)
+    return Work(
+        settings=hands.settings,
+        db=hands.db,
+        engine=hands.engine,
+        lease=lease,
+        run=run,
+        stage=stage,
+        attempt=attempt,
+        spec=spec,
+        log=log,
+        secrets=secrets,
+        source=source.top,
+        project=source.project,
+        workspaces=source.workspaces,
+        env=environment(run, stage, attempt, spec),
+        deadline=attempt.started_at + _timeout_seconds(run.definition, stage.spec),
+        cancelled=stop,
+        resumed=attempt.worker != "" and attempt.worker != hands.name,
+    )
+
+
+def _timeout_seconds(definition: Mapping[str, Any], spec: Mapping[str, Any]) -> float:
+    return float(
+        spec.get("timeout") or (definition.get("defaults") or {}).get("timeout") or DEFAULT_TIMEOUT_SECONDS
+    )
+
+
+@contextmanager
+def _deadline(hands: Hands, work: Work, timed_out: threading.Event) -> Iterator[None]:
+    def end() -> None:
+        timed_out.set()
+        work.cancelled.set()
+
+    timer = threading.Timer(max(0.0, work.deadline - hands.db.now()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def context(hands: Hands, run: Run, stage: StageRun) -> dict[str, Any]:
+    """Return what `${{ }}` may name in this stage."""
+    event = run.event
+    return {
+        "git": {
+            "ref": event.ref,
+            "sha": event.sha,
+            "short_sha": event.short_sha,
+            "branch": event.branch,
+            "tag": event.tag,
+            "message": event.message,
+            "author": event.author,
+        },
+        "run": {"number": run.id, "event": event.kind},
+        "inputs": dict(event.inputs),
+        "matrix": dict(stage.matrix),
+        "stages": {
+            other.base: {
+                "image": other.image.reference if other.image else "",
+                "digest": other.image.digest if other.image else "",
+                "outputs": dict(other.outputs),
+            }
+            for other in runs.stages(hands.db, run.id)
+            if other.status == Status.SUCCEEDED
+        },
+    }
+
+
+def environment(run: Run, stage: StageRun, attempt: Attempt, spec: Stage) -> dict[str, str]:
+    """Return what reaches the commands: what we know, then the definition's, the inputs, the matrix, the stage's."""
+    event = run.event
+    env = {
+        "CI": "true",
+        "PIPE": "true",
+        "PIPE_RUN": str(run.id),
+        "PIPE_PIPELINE": run.pipeline,
+        "PIPE_STAGE": stage.name,
+        "PIPE_ATTEMPT": str(attempt.number),
+        "PIPE_EVENT": event.kind,
+        "PIPE_COMMIT": event.sha,
+        "PIPE_SHORT_SHA": event.short_sha,
+        "PIPE_REF": event.ref,
+        "PIPE_BRANCH": event.branch,
+        "PIPE_TAG": event.tag,
+    }
+    definition_env: Mapping[str, str] = run.definition.get("env") or {}  # type: ignore[assignment]
+    env.update(definition_env)
+    env.update({_shell_name(name): _shell_value(value) for name, value in event.inputs.items()})
+    env.update({_shell_name(name): _shell_value(value) for name, value in stage.matrix.items()})
+    env.update(spec.env)
+    return env
+
+
+def _shell_name(name: str) -> str:
+    return name.upper().replace("-", "_")
+
+
+def _shell_value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
