@@ -127,6 +127,7 @@ def _start(
             stderr=pipe,
             bufsize=0,
             start_new_session=not terminal,
+            umask=-1 if terminal else 0o022,  # what it makes can be read by a stage's user, whatever ours is
         )
     except OSError as error:
         where = f" in {cwd}" if cwd else ""
