@@ -48,7 +48,7 @@ def encoding_of(head: bytes) -> str:
         codec = codecs.lookup(name).name
     except LookupError:
         raise UnknownEncoding(name) from None
-    if codec.startswith("utf-16"):
+    if codec.startswith(("utf-16", "utf-32")):
         return "utf-8"  # it can not be: the declaration itself was readable byte by byte
     if not _ALLOWED.match(codec):
         raise UnknownEncoding(name)

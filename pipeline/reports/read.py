@@ -53,6 +53,8 @@ class _Reader:
             Totals.of(self._counts, self._seconds),
             tuple(self._warnings()),
             truncated=bool(self._broken or self._target.cut or self._omitted),
+            size=self._text.size,
+            text=self._kept,
             broken=self._broken,
         )
 
@@ -131,8 +133,9 @@ class _Reader:
         """Leave the texts of a case out when those before it have filled the room."""
         if case.status is Status.PASSED:
             return case
-        self._kept += len(case.message) + len(case.detail) + len(case.output)
-        if self._kept <= self._limits.kept:
+        weight = len(case.message) + len(case.detail) + len(case.output)
+        if self._kept + weight <= self._limits.kept:
+            self._kept += weight
             return case
         self._omitted += 1
         return replace(case, message=case.message[:200], detail=_OMITTED, output="")

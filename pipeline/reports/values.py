@@ -108,12 +108,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One file that was read. `broken` is set when it could not be read whole; its cases up to there count."""
+    """One file that was read. `broken` is set when it could not be read whole; its cases up to there count.
+
+    `size` is in bytes read, `text` in characters of messages, details and outputs that were kept.
+    """
 
     path: str
     totals: Totals = Totals()
     warnings: tuple[str, ...] = ()
     truncated: bool = False
+    size: int = 0
+    text: int = 0
     broken: Finding | None = None
 
 
@@ -141,9 +146,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a hostile or careless report is taken in. Sizes are bytes of the file or characters of text."""
+    """How much of hostile or careless reports is taken in. Sizes are bytes of files or characters of text.
+
+    `total`, `cases` and `kept` are budgets of all reports of a stage attempt, the others of one report.
+    """
 
     size: int = 256 * 1024 * 1024
+    total: int = 1024 * 1024 * 1024
     cases: int = 500_000
     elements: int = 4_000_000
     depth: int = 64

@@ -1,148 +1,81 @@
-"""The reports of a workspace: patterns to files, opened without following any link, read one after another.
+"""All reports of one stage attempt: patterns to files, read one after another within a common budget.
 
-What stands in a workspace was written by the commands of a stage. A pattern therefore never leaves the workspace, and a
-link is never followed, at whatever place of the path and at whatever moment it appears.
+The budget is what one stage may put into the database and how long it may keep a worker busy, however many files it
+spreads its reports over. How files are found and opened is in `files`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
-from collections.abc import Iterable, Iterator
-from fnmatch import translate
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
+from pipeline.reports.files import Unusable, find, open_below
 from pipeline.reports.read import read
 from pipeline.reports.retries import Ids
 from pipeline.reports.values import Finding, Limits, Reading, Report, Sink
 
-_MAGIC = re.compile(r"[*?\[]")
-_DEPTH = 32
-_ENTRIES = 500_000
-_PLAIN = "let the commands write the report itself as a plain file"
-_NO_LINKS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class _Unusable(Exception):
-    """A pattern or a file that is not read: what, and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+_SPLIT = "narrow the pattern, or split the stage"
 
 
 def read_all(root: Path, patterns: Iterable[str], sink: Sink, *, limits: Limits | None = None) -> Reading:
     """Read every report below `root` that a pattern matches (`*`, `?`, `[a-z]`, and `**` for any directories).
 
-    Never raises for what it finds; `findings` says what is missing, broken or refused. A file that two patterns
-    match is read once.
+    Never raises for what it finds; `findings` says what is missing, broken or refused. A file that two patterns match
+    is read once. What `sink` raises passes through.
     """
-    limits, ids = limits or Limits(), Ids()
-    reports: list[Report] = []
-    findings: list[Finding] = []
-    seen: set[str] = set()
+    collection = _Collection(root, sink, limits or Limits())
     for pattern in patterns:
+        collection.add(pattern)
+    return Reading(tuple(collection.reports), tuple(collection.findings))
+
+
+class _Collection:
+    def __init__(self, root: Path, sink: Sink, limits: Limits) -> None:
+        self.reports: list[Report] = []
+        self.findings: list[Finding] = []
+        self._root = root
+        self._sink = sink
+        self._limits = limits
+        self._ids = Ids()
+        self._names: set[str] = set()
+        self._size = self._cases = self._text = 0
+
+    def add(self, pattern: str) -> None:
+        """Read what a pattern matches."""
         try:
-            found = find(root, pattern, limits.files)
-        except _Unusable as error:
-            findings.append(Finding(pattern, error.what, error.hint))
-            continue
-        for name in (name for name in found if name not in seen):
-            seen.add(name)
-            report = _read_one(root, name, sink, ids, limits)
-            reports.append(report)
-            if report.broken:
-                findings.append(report.broken)
-    return Reading(tuple(reports), tuple(findings))
+            names = find(self._root, pattern, self._limits.files)
+        except Unusable as error:
+            self.findings.append(Finding(pattern, error.what, error.hint))
+            return
+        for name in names:
+            if name not in self._names:
+                self._names.add(name)
+                self._take(self._read(name, _shown(name)))
 
+    def _take(self, report: Report) -> None:
+        self.reports.append(report)
+        self._size += report.size
+        self._cases += report.totals.tests
+        self._text += report.text
+        if report.broken:
+            self.findings.append(report.broken)
 
-def _read_one(root: Path, name: str, sink: Sink, ids: Ids, limits: Limits) -> Report:
-    try:
-        stream = _open(root, name)
-    except _Unusable as error:
-        return Report(_shown(name), broken=Finding(_shown(name), error.what, error.hint))
-    with stream:
-        return read(stream, _shown(name), sink, ids=ids, limits=limits)
-
-
-def find(root: Path, pattern: str, most: int) -> list[str]:
-    """List the files that a pattern matches, relative to `root` and sorted. Raises _Unusable when there is none."""
-    parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    if pattern.startswith("/") or ".." in parts or not parts:
-        raise _Unusable("the pattern leaves the workspace", "write it relative to the workspace, without `..`")
-    found: set[str] = set()
-    for name in _Walk(root).expand("", tuple(parts)):
-        found.add(name)
-        if len(found) > most:
-            raise _Unusable(f"more than {most} files match", "narrow the pattern")
-    if not found:
-        raise _Unusable(
-            f"no test report matches this pattern in {root}",
-            "check that the commands write the report, to a path inside the workspace, and that the pattern names it",
-        )
-    return sorted(found)
-
-
-class _Walk:
-    """Expands one pattern; counts what it looks at, so that no workspace keeps it busy for ever."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
-        self._looked = 0
-
-    def expand(self, directory: str, parts: tuple[str, ...], depth: int = 0) -> Iterator[str]:
-        """Yield the files below `directory` (empty, or ending in a slash) that the parts of a pattern match."""
-        head, rest = parts[0], parts[1:]
-        if head == "**":
-            yield from self.expand(directory, rest or ("*",), depth)
-            head, rest = "*", parts
-        literal = not _MAGIC.search(head)
-        matches = head.__eq__ if literal else re.compile(translate(head)).match
-        for entry in self._entries(directory):
-            if not matches(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                if rest and depth < _DEPTH and (literal or entry.name != ".git"):
-                    yield from self.expand(f"{directory}{entry.name}/", rest, depth + 1)
-            elif not rest or (literal and entry.is_symlink()):
-                yield directory + entry.name
-
-    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+    def _read(self, name: str, shown: str) -> Report:
         try:
-            with os.scandir(f"{self._root}/{directory}") as found:
-                entries = list(found)
-        except OSError:
-            return []
-        self._looked += len(entries)
-        if self._looked > _ENTRIES:
-            raise _Unusable(f"more than {_ENTRIES} files lie below the pattern", "name the directory of the reports")
-        return entries
-
-
-def _open(root: Path, name: str) -> BinaryIO:
-    """Open a file below root, each part of its path without following a link. Raises _Unusable."""
-    *parents, last = name.split("/")
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for parent in parents:
-            inner = os.open(parent, _NO_LINKS | os.O_DIRECTORY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        descriptor = os.open(last, _NO_LINKS, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise _Unusable("it is a symbolic link, and links are not followed", _PLAIN) from None
-        raise _Unusable(f"it can not be opened ({error.strerror})", "check its owner and permissions") from None
-    finally:
-        os.close(directory)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb", buffering=0)
-    os.close(descriptor)
-    raise _Unusable("it is not a regular file", _PLAIN)
+            stream = open_below(self._root, name)
+        except Unusable as error:
+            return Report(shown, broken=Finding(shown, error.what, error.hint))
+        with stream:
+            limits = self._limits
+            if self._size + os.fstat(stream.fileno()).st_size > limits.total or self._cases >= limits.cases:
+                what = (
+                    f"the reports before it hold {self._cases} tests in {self._size // 1_000_000} MB, which is the most"
+                )
+                return Report(shown, broken=Finding(shown, what, _SPLIT))
+            left = replace(limits, cases=limits.cases - self._cases, kept=max(0, limits.kept - self._text))
+            return read(stream, shown, self._sink, ids=self._ids, limits=left)
 
 
 def _shown(name: str) -> str:

@@ -112,6 +112,27 @@ def test_too_many_files_are_a_finding(tmp_path: Path) -> None:
     assert "more than 5 files" in result.findings[0].what
 
 
+@pytest.mark.parametrize("limits", [{"total": 250}, {"cases": 2}])
+def test_many_files_share_one_budget(tmp_path: Path, limits: dict[str, int]) -> None:
+    lay(tmp_path, *(f"{i}.xml" for i in range(6)))
+    result, cases = reading(tmp_path, "*.xml", **limits)
+    assert len(cases) == 2
+    assert len(result.findings) == 4
+    assert "the reports before it hold 2 tests" in result.findings[0].what
+
+
+def test_many_files_share_the_room_for_text(tmp_path: Path) -> None:
+    lay(tmp_path, "a.xml", "b.xml", document=suite(case(f"<failure message='m'>{'x' * 1000}</failure>")))
+    _, cases = reading(tmp_path, "*.xml", kept=1500)
+    assert [len(found.detail) == 1000 for found in cases] == [True, False]
+
+
+def test_a_file_that_is_gone_when_it_is_opened_is_a_finding(tmp_path: Path) -> None:
+    lay(tmp_path, "a.xml", "b.xml")
+    result = read_all(tmp_path, ["*.xml"], lambda cases: (tmp_path / "b.xml").unlink())
+    assert result.findings[0].what == "it can not be opened (No such file or directory)"
+
+
 def test_reports_are_not_merged_with_each_other(tmp_path: Path) -> None:
     lay(tmp_path, "a.xml", document=suite(case("<failure/>")))
     lay(tmp_path, "b.xml", document=suite(case()))

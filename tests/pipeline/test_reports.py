@@ -216,6 +216,12 @@ def test_cases_without_a_name_are_no_retries_of_each_other() -> None:
     assert {found.id for found in cases} == {"(no name)", "(no name) #2", "(suite)", "(suite) #2"}
 
 
+def test_a_test_that_is_really_called_like_a_second_one_keeps_an_id_of_its_own() -> None:
+    for names in (["t", "t", "t #2"], ["t #2", "t", "t"], ["t #2", "t", "t", "t #2", "t"]):
+        _, cases = parsed(suite("".join(case(name=name) for name in names)))
+        assert len({found.id for found in cases}) == len(names)
+
+
 def test_long_names_stay_distinct_and_ids_short() -> None:
     inner = "".join(case(name="n" * 5000 + end) for end in "ab")
     _, cases = parsed(suite(inner, name="s" * 5000))
