@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from pipeline.reports.values import Refused
+
 CHUNK = 256 * 1024
 
 _MARKS = {
@@ -31,12 +33,8 @@ _REFERENCE = re.compile(r"&#(?:x([0-9A-Fa-f]{1,8})|([0-9]{1,10}));")
 _TAIL = 40
 
 
-class UnknownEncoding(Exception):
-    """The declaration names an encoding that we do not read."""
-
-
 def encoding_of(head: bytes) -> str:
-    """Name the Python codec of a document from its first bytes (XML 1.0, appendix F). Raises UnknownEncoding."""
+    """Name the Python codec of a document from its first bytes (XML 1.0, appendix F). Raises Refused."""
     for mark, codec in _MARKS.items():
         if head.startswith(mark):
             return codec
@@ -47,11 +45,11 @@ def encoding_of(head: bytes) -> str:
     try:
         codec = codecs.lookup(name).name
     except LookupError:
-        raise UnknownEncoding(name) from None
+        codec = ""
     if codec.startswith(("utf-16", "utf-32")):
         return "utf-8"  # it can not be: the declaration itself was readable byte by byte
     if not _ALLOWED.match(codec):
-        raise UnknownEncoding(name)
+        raise Refused(f"its encoding {name} is not supported", "let the test tool write UTF-8")
     return codec
 
 
@@ -66,7 +64,7 @@ class CleanText:
         self.over = False
 
     def __iter__(self) -> Iterator[str]:
-        """Yield chunks of clean text; stops at the size limit, with `over` set. Raises UnknownEncoding, OSError."""
+        """Yield chunks of clean text; stops at the size limit, with `over` set. Raises Refused, OSError."""
         head = self._read().lstrip(b" \t\r\n")
         decoder = codecs.getincrementaldecoder(encoding_of(head))(errors="replace")
         carry, raw = "", head

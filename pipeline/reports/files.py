@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.reports.values import Refused
+
 _MAGIC = re.compile(r"[*?\[]")
 _DEPTH = 32
 _ENTRIES = 500_000
@@ -23,27 +25,18 @@ _PLAIN = "let the commands write the report itself as a plain file"
 _NO_LINKS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Unusable(Exception):
-    """A pattern or a file that is not read: what, and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
-
-
 def find(root: Path, pattern: str, most: int) -> list[str]:
-    """List the files that a pattern matches, relative to `root` and sorted. Raises Unusable when there is none."""
+    """List the files that a pattern matches, relative to `root` and sorted. Raises Refused when there is none."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if pattern.startswith("/") or ".." in parts or not parts:
-        raise Unusable("the pattern leaves the workspace", "write it relative to the workspace, without `..`")
+        raise Refused("the pattern leaves the workspace", "write it relative to the workspace, without `..`")
     found: set[str] = set()
     for name in _Walk(root).expand("", tuple(parts)):
         found.add(name)
         if len(found) > most:
-            raise Unusable(f"more than {most} files match", "narrow the pattern")
+            raise Refused(f"more than {most} files match", "narrow the pattern")
     if not found:
-        raise Unusable(
+        raise Refused(
             f"no test report matches this pattern in {root}",
             "check that the commands write the report, to a path inside the workspace, and that the pattern names it",
         )
@@ -82,12 +75,12 @@ class _Walk:
             return []
         self._looked += len(entries)
         if self._looked > _ENTRIES:
-            raise Unusable(f"more than {_ENTRIES} files lie below the pattern", "name the directory of the reports")
+            raise Refused(f"more than {_ENTRIES} files lie below the pattern", "name the directory of the reports")
         return entries
 
 
 def open_below(root: Path, name: str) -> BinaryIO:
-    """Open a file below root, each part of its path without following a link. Raises Unusable."""
+    """Open a file below root, each part of its path without following a link. Raises Refused."""
     *parents, last = name.split("/")
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -101,9 +94,9 @@ def open_below(root: Path, name: str) -> BinaryIO:
             os.close(directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise Unusable("it is a symbolic link, and links are not followed", _PLAIN) from None
-        raise Unusable(f"it can not be opened ({error.strerror})", "check its owner and permissions") from None
+            raise Refused("it is a symbolic link, and links are not followed", _PLAIN) from None
+        raise Refused(f"it can not be opened ({error.strerror})", "check its owner and permissions") from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb", buffering=0)
     os.close(descriptor)
-    raise Unusable("it is not a regular file", _PLAIN)
+    raise Refused("it is not a regular file", _PLAIN)

@@ -11,11 +11,11 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pipeline.reports.case import KEPT_TAGS, Place, read_case
 from pipeline.reports.text import Gathered, label
-from pipeline.reports.values import SUITE, Case, Limits
+from pipeline.reports.values import SUITE, Case, Limits, Refused
 
 _ELEMENTS_PER_CASE = 50
-_ODD = "no test tool writes this"
-_SPLIT = "split the tests over several reports"
+ODD = "no test tool writes this"
+SPLIT = "split the tests over several reports"
 _FOREIGN = {
     "coverage": "a coverage report",
     "report": "a JaCoCo coverage report",
@@ -27,15 +27,6 @@ _FOREIGN = {
     "testng-results": "TestNG's own report",
     "html": "a web page",
 }
-
-
-class Refused(Exception):
-    """The report holds something that is not taken in: what, and what to do."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -71,9 +62,9 @@ class JUnitTarget:
         self._names.add(tag)
         self._names.update(attrs)
         if self._depth > self._limits.depth:
-            raise Refused(f"elements are nested more than {self._limits.depth} deep", _ODD)
+            raise Refused(f"elements are nested more than {self._limits.depth} deep", ODD)
         if len(attrs) > self._limits.attributes:
-            raise Refused(f"<{tag[:60]}> has more than {self._limits.attributes} attributes", _ODD)
+            raise Refused(f"<{tag[:60]}> has more than {self._limits.attributes} attributes", ODD)
         tag = tag.rpartition("}")[2]
         if self._case is not None:
             self._open_result(self._case, tag, attrs)
@@ -81,9 +72,7 @@ class JUnitTarget:
             self._open_suite(tag, attrs)
         elif not self._suites:
             said = _FOREIGN.get(tag, f"<{tag[:60]}>, not <testsuites> or <testsuite>")
-            raise Refused(
-                f"this is {said}", "let the pattern match JUnit reports only, or let the tool write JUnit XML"
-            )
+            raise Refused(f"this is {said}", "let the pattern match JUnit reports only")
         elif tag == "testcase":
             self._case, self._case_depth = Element(tag, attrs), self._depth
         elif tag in ("error", "failure") and self._depth == self._suites[-1].depth + 1:
@@ -115,11 +104,11 @@ class JUnitTarget:
     def check(self) -> None:
         """Compare what has been counted so far with the limits; called once per chunk. Raises Refused."""
         if self._elements > self._limits.elements:
-            raise Refused(f"it has more than {self._limits.elements} elements", _SPLIT)
+            raise Refused(f"it has more than {self._limits.elements} elements", SPLIT)
         if self.listed > self._limits.cases:
-            raise Refused(f"it has more than {self._limits.cases} test cases", _SPLIT)
+            raise Refused(f"it has more than {self._limits.cases} test cases", SPLIT)
         if len(self._names) > self._limits.names:
-            raise Refused(f"more than {self._limits.names} different names of elements and attributes", _ODD)
+            raise Refused(f"more than {self._limits.names} different names of elements and attributes", ODD)
 
     def _open_suite(self, tag: str, attrs: dict[str, str]) -> None:
         above = self._suites[-1].place if self._suites else Place("", "")
@@ -155,7 +144,7 @@ class JUnitTarget:
         case = read_case(element, suite.place, self._limits)
         suite.bad += case.status.bad or case.attempts > 1
         self.listed += 1
-        self.odd_times += case.seconds is None and "time" in element.attrib
+        self.odd_times += case.seconds is None and bool(element.get("time"))
         self.cases.append(case)
 
 

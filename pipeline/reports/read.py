@@ -14,10 +14,10 @@ from typing import BinaryIO
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
-from pipeline.reports.decode import CleanText, UnknownEncoding
-from pipeline.reports.junit import JUnitTarget, Refused
+from pipeline.reports.decode import CleanText
+from pipeline.reports.junit import ODD, SPLIT, JUnitTarget
 from pipeline.reports.retries import Attempts, Ids
-from pipeline.reports.values import Case, Finding, Limits, Report, Sink, Status, Totals
+from pipeline.reports.values import Case, Finding, Limits, Refused, Report, Sink, Status, Totals
 
 _DIED = "the test tool probably died while it wrote; look at the end of the stage's log"
 _CUT_OFF = ("no element found", "unclosed token", "unclosed CDATA section", "partial character")
@@ -75,16 +75,8 @@ class _Reader:
             next(chunks)
         except StopIteration:
             return False
-        except Refused as refused:
-            self._break(refused.what, refused.hint)
-        except UnknownEncoding as error:
-            self._break(f"its encoding {error} is not supported", "let the test tool write UTF-8")
-        except DefusedXmlException:
-            self._break("it holds a DTD or an entity declaration, which are refused", "let the tool write none")
-        except ParseError as error:
-            self._break(*self._explain(error))
-        except OSError as error:
-            self._break(f"it can not be read ({error.strerror})", "check the disk and the permissions of the file")
+        except (Refused, DefusedXmlException, ParseError, OSError) as error:
+            self._broken = self._refusal(error).at(self._path)
         return not self._broken
 
     def _chunks(self) -> Iterator[None]:
@@ -101,26 +93,30 @@ class _Reader:
             self._target.check()
             # expat keeps an unfinished tag and scans it again with every chunk: without a bound that takes minutes.
             if fed - expat.CurrentByteIndex > self._limits.tag:
-                raise Refused(
-                    f"one tag or comment is longer than {_size(self._limits.tag)}", "no test tool writes this"
-                )
+                raise Refused(f"one tag or comment is longer than {_size(self._limits.tag)}", ODD)
             yield
         if self._text.over:
-            raise Refused(f"it is larger than {_size(self._limits.size)}", "split the tests over several reports")
+            raise Refused(f"it is larger than {_size(self._limits.size)}", SPLIT)
         parser.close()
 
-    def _break(self, what: str, hint: str) -> None:
-        self._broken = Finding(self._path, what, hint)
-
-    def _explain(self, error: ParseError) -> tuple[str, str]:
+    def _refusal(self, error: Exception) -> Refused:
+        """Say what is wrong in words for the author of the stage."""
+        if isinstance(error, Refused):
+            return error
+        if isinstance(error, DefusedXmlException):
+            return Refused("it holds a DTD or an entity declaration, which are refused", "let the tool write none")
+        if isinstance(error, OSError):
+            return Refused(f"it can not be read ({error.strerror})", "check the disk and the permissions of the file")
         if not self._text.size:
-            return "it is empty", _DIED
+            return Refused("it is empty", _DIED)
+        assert isinstance(error, ParseError)
         reason = str(error).partition(":")[0]
         line, column = error.position
+        place = f"line {line}, column {column} ({reason})"
         if reason in _CUT_OFF:
-            return f"it is cut off at line {line}, column {column} ({reason})", _DIED
+            return Refused(f"it is cut off at {place}", _DIED)
         hint = "let only one tool write to it" if reason.startswith("junk after") else "let the tool write valid XML"
-        return f"it is not well-formed XML at line {line}, column {column} ({reason})", hint
+        return Refused(f"it is not well-formed XML at {place}", hint)
 
     def _deliver(self, cases: list[Case]) -> None:
         for case in cases:

@@ -106,6 +106,19 @@ class Finding:
         return f"{self.file}: {self.what}: {self.hint}"
 
 
+class Refused(Exception):
+    """Something that is not taken in: what, and what to do. Inside this package only; it ends as a Finding."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def at(self, file: str) -> Finding:
+        """Say it of a file or a pattern."""
+        return Finding(file, self.what, self.hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """One file that was read. `broken` is set when it could not be read whole; its cases up to there count.

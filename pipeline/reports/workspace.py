@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.reports.files import Unusable, find, open_below
+from pipeline.reports.files import find, open_below
 from pipeline.reports.read import read
 from pipeline.reports.retries import Ids
-from pipeline.reports.values import Finding, Limits, Reading, Report, Sink
+from pipeline.reports.values import Finding, Limits, Reading, Refused, Report, Sink
 
 _SPLIT = "narrow the pattern, or split the stage"
 
@@ -46,8 +46,8 @@ class _Collection:
         """Read what a pattern matches."""
         try:
             names = find(self._root, pattern, self._limits.files)
-        except Unusable as error:
-            self.findings.append(Finding(pattern, error.what, error.hint))
+        except Refused as refused:
+            self.findings.append(refused.at(pattern))
             return
         for name in names:
             if name not in self._names:
@@ -65,8 +65,8 @@ class _Collection:
     def _read(self, name: str, shown: str) -> Report:
         try:
             stream = open_below(self._root, name)
-        except Unusable as error:
-            return Report(shown, broken=Finding(shown, error.what, error.hint))
+        except Refused as refused:
+            return Report(shown, broken=refused.at(shown))
         with stream:
             limits = self._limits
             if self._size + os.fstat(stream.fileno()).st_size > limits.total or self._cases >= limits.cases:
