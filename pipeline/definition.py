@@ -1,67 +1,66 @@
-"""The language as models: what a pipeline and its environments may say, key by key.
+"""The language as models: what a pipeline may say, key by key.
 
-Values only: reading files, positions and suggestions is `loading`, expanding a
-definition for one event is `plan`. The reference that users read is
-`docs/reference/pipeline.md`; a test keeps it and these models equal.
+Values only: reading files, positions and suggestions is `loading`, expanding a definition for one
+event is `plan`. How the application runs is `serving`, the operator's file is `policy`; both are
+given on from here. The `#:` comments are what editors and `docs/reference/pipeline.md` say of a key.
+Annotations are real objects and nothing is instantiated here: that halves what a start costs.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import re
-from typing import Annotated, Any, Literal
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pipeline.serving import Accessory, App, Before, Health, Process, Ready, Resources
+from pipeline.vocabulary import (
+    LISTED,
+    Duration,
+    Env,
+    EnvName,
+    Flag,
+    Model,
+    Name,
+    Positive,
+    SecretName,
+    SecretUse,
+    SecretUses,
+    Short,
+    Strings,
+    Text,
+    Texts,
+    as_data,
+    seconds,
+    size_bytes,
+)
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?", re.IGNORECASE)
+if TYPE_CHECKING:
+    from pipeline.policy import (
+        Application,
+        Approval,
+        BlueGreen,
+        Environment,
+        Environments,
+        Freeze,
+        Public,
+        Requires,
+        Rule,
+        Strategy,
+        Target,
+    )
 
-
-def seconds(value: object) -> float:
-    """Read a duration such as `90s`, `15m`, `1h30m`; a bare number is refused because its unit is unclear."""
-    if isinstance(value, str) and value and _DURATION.sub("", value) == "":
-        return float(sum(float(n) * _UNITS[u] for n, u in _DURATION.findall(value)))
-    if isinstance(value, float):  # already read: a definition that was saved and loaded again
-        return value
-    raise ValueError("a duration is written with its unit, like 90s, 15m or 1h30m")
-
-
-def size_bytes(value: object) -> int:
-    """Read a size such as `512m` or `2GiB` into bytes."""
-    if isinstance(value, int):
-        return value
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError("a size is written like 512m or 2GiB")
-    return int(float(match[1]) * _SIZES[match[2].lower()])
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-def _text(value: object) -> object:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Duration = Annotated[float, BeforeValidator(seconds)]
-Size = Annotated[int, BeforeValidator(size_bytes)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-Text = Annotated[
-    str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v)
-]
-Strings = Annotated[list[str], BeforeValidator(_listed)]
-Env = dict[EnvName, Text]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Model(BaseModel):
-    """Unknown keys are errors; values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+KINDS = ("run", "build", "push", "promote")
+_RUN_ONLY = (
+    "image",
+    "services",
+    "cache",
+    "artifacts",
+    "reports",
+    "workdir",
+    "shell",
+    "user",
+    "resources",
+    "network",
+    "outputs",
+)
 
 
 # --- triggers -------------------------------------------------------------------------------------------------------
@@ -70,461 +69,350 @@ class Model(BaseModel):
 class PushTrigger(Model):
     """Branches and paths whose pushes start a run; left out means all."""
 
-    branches: Strings = Field(default_factory=list)
-    branches_ignore: Strings = Field(default_factory=list)
-    paths: Strings = Field(default_factory=list)
-    paths_ignore: Strings = Field(default_factory=list)
+    branches: Strings = Field(default=[])  #: only these (globs)
+    branches_ignore: Strings = Field(default=[])  #: never these (globs)
+    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
+    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
 
 
 class PullRequestTrigger(Model):
     """Target branches and paths whose pull requests start a run."""
 
-    branches: Strings = Field(default_factory=list)
-    paths: Strings = Field(default_factory=list)
-    paths_ignore: Strings = Field(default_factory=list)
+    branches: Strings = Field(default=[])  #: only pull requests into these (globs)
+    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
+    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
 
 
 class ScheduleTrigger(Model):
     """A cron line in a time zone, run on one branch."""
 
-    cron: str
-    timezone: str = "UTC"
-    branch: str = ""
+    cron: str  #: minute, hour, day of month, month, day of week
+    timezone: str = "UTC"  #: a name such as Europe/Berlin
+    branch: str = ""  #: left out means the default branch
 
 
 class Input(Model):
     """A typed value asked for when a run is started by hand, or given to an included file."""
 
-    type: Literal["string", "boolean", "number", "choice"] = "string"
-    default: str | bool | int | float | None = None
-    options: list[str] = Field(default_factory=list)
-    required: bool = False
-    description: str = ""
+    type: Literal["string", "boolean", "number", "choice"] = "string"  #: what may be given
+    default: str | bool | int | float | None = None  #: what it is when nothing is given
+    options: Texts = Field(default=[])  #: of a `choice`
+    required: Flag = False  #: something must be given
+    description: str = ""  #: shown to who is asked
 
 
 class ManualTrigger(Model):
     """What may be asked when a run is started by hand."""
 
-    inputs: dict[Name, Input] = Field(default_factory=dict)
+    inputs: dict[Name, Input] = Field(default={})  #: by name
 
 
 class Triggers(Model):
     """Which events start a run."""
 
-    push: PushTrigger | None = None
-    pull_request: PullRequestTrigger | None = None
-    tag: Strings | None = None
-    schedule: list[ScheduleTrigger] = Field(default_factory=list)
-    manual: ManualTrigger | None = None
+    push: PushTrigger | None = None  #: a push to a branch
+    pull_request: PullRequestTrigger | None = None  #: a pull request opened or changed
+    tag: Strings | None = None  #: a tag was pushed (globs)
+    schedule: list[ScheduleTrigger] = Field(default=[])  #: at certain times
+    manual: ManualTrigger | None = None  #: started by a person
 
 
 # --- what every stage may say ---------------------------------------------------------------------------------------
 
 RetryCause = Literal["failed", "timeout", "oom", "runner_lost", "image_pull", "service", "registry", "errored"]
+EventKind = Literal["push", "pull_request", "tag", "schedule", "manual"]
 
 
 class Need(Model):
     """A stage that must come first; optional means that a skipped one is good enough."""
 
-    stage: str
-    optional: bool = False
+    stage: Name  #: its name
+    optional: Flag = False  #: a skipped one is good enough
 
 
-def _need(value: object) -> object:
-    return {"stage": value} if isinstance(value, str) else value
-
-
-Needs = list[Annotated[Need, BeforeValidator(_need)]]
+Needs = Annotated[list[Annotated[Need, Short("stage")]], LISTED]
 
 
 class Condition(Model):
     """One item of `when`: all keys must hold. The list is OR."""
 
-    event: Strings | None = None
-    branch: Strings | None = None
-    tag: Strings | None = None
-    path: Strings | None = None
-    status: Annotated[list[Literal["succeeded", "failed", "always"]], BeforeValidator(_listed)] | None = None
-    if_: str | None = Field(default=None, alias="if")
+    event: Annotated[list[EventKind], LISTED] | None = None  #: one of these events
+    branch: Strings | None = None  #: one of these branches (globs)
+    tag: Strings | None = None  #: one of these tags (globs)
+    path: Strings | None = None  #: one of these changed (globs)
+    status: Annotated[list[Literal["succeeded", "failed", "always"]], LISTED] | None = None  #: of the needs
+    if_: str | None = Field(default=None, alias="if")  #: a CEL expression that must be true
 
 
 class Retry(Model):
     """How often and for which causes a stage is tried again."""
 
-    max: int = Field(default=0, ge=0, le=10)
-    on: Annotated[tuple[RetryCause, ...], BeforeValidator(_listed)] = ("runner_lost", "image_pull")
+    max: Annotated[int, Field(ge=0, le=10)] = 0  #: how often again
+    on: Annotated[tuple[RetryCause, ...], LISTED] = ("runner_lost", "image_pull")  #: for which causes
 
 
 class Concurrency(Model):
     """At most one run (or stage) of a group at a time; newer ones may cancel older ones."""
 
-    group: str
-    cancel_superseded: bool = False
+    group: str  #: name of the group
+    cancel_superseded: Flag = False  #: a newer one cancels older ones, but never a promotion that has begun
 
 
 class Matrix(BaseModel):
     """Axes (any other key), with combinations added, removed, and how they run."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, list[Text | bool]] = Field(init=False)
-    include: list[dict[str, Text | bool]] = Field(default_factory=list)
-    exclude: list[dict[str, Text | bool]] = Field(default_factory=list)
-    fail_fast: bool = True
-    max_parallel: int | None = Field(default=None, ge=1)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    __pydantic_extra__: dict[str, list[Text]] = Field(init=False)
+    include: list[dict[Name, Text]] = Field(default=[])  #: combinations added
+    exclude: list[dict[Name, Text]] = Field(default=[])  #: combinations removed
+    fail_fast: Flag = True  #: the first failure cancels the others
+    max_parallel: Positive | None = None  #: how many at once
 
 
 # --- the kinds of stages --------------------------------------------------------------------------------------------
 
 
-class Ready(Model):
-    """How a service says that it can be used; exactly one of `run`, `port`, `http`."""
-
-    run: str | None = None
-    port: Port | None = None
-    http: str | None = None
-    timeout: Duration = 60.0
-    interval: Duration = 0.5
-
-
-def _service_secret(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class SecretUse(Model):
-    """A secret by name, as a file in memory under /run/secrets (default) or as an environment variable."""
-
-    name: SecretName
-    as_: Literal["file", "env"] = Field(default="file", alias="as")
-
-
-SecretUses = list[Annotated[SecretUse, BeforeValidator(_service_secret)]]
-
-
 class Service(Model):
     """A container beside a stage, reached by its name."""
 
-    image: str
-    command: Strings = Field(default_factory=list)
-    env: Env = Field(default_factory=dict)
-    secrets: SecretUses = Field(default_factory=list)
-    ready: Ready | None = None
+    image: str  #: reference of the image
+    command: Texts = Field(default=[])  #: instead of the image's own
+    env: Env = Field(default={})  #: environment variables
+    secrets: SecretUses = Field(default=[])  #: secrets by name
+    ready: Ready | None = None  #: how it says that it can be used
 
 
 class CacheKey(Model):
     """What the cache's key is made of: a prefix and the content of files."""
 
-    prefix: str = ""
-    files: Strings = Field(default_factory=list)
+    prefix: str = ""  #: any text
+    files: Strings = Field(default=[])  #: whose content is part of the key (globs)
 
 
 class Cache(Model):
     """Paths kept between runs of the same pipeline, branch (then default branch) and trust."""
 
-    paths: Strings
-    key: Annotated[CacheKey, BeforeValidator(lambda v: {"prefix": v} if isinstance(v, str) else v)] = CacheKey()
-    policy: Literal["pull_push", "pull"] = "pull_push"
+    paths: Strings  #: folders that are kept
+    key: Annotated[CacheKey, Short("prefix")] = Field(default={}, validate_default=True)  #: a change begins anew
+    policy: Literal["pull_push", "pull"] = "pull_push"  #: `pull` never writes
 
 
 class Artifacts(Model):
     """Files kept from a stage; given to the stages that need it directly, at the same paths."""
 
-    paths: Strings
-    when: Literal["success", "failure", "always"] = "success"
-    keep: Duration = 2592000.0
+    paths: Strings  #: inside the workspace (globs)
+    when: Literal["success", "failure", "always"] = "success"  #: after which end of the stage
+    keep: Duration = 2592000.0  #: how long
 
 
 class Reports(Model):
     """Test reports that a stage leaves behind."""
 
-    junit: Strings = Field(default_factory=list)
-
-
-class Resources(Model):
-    """Upper limits of a container."""
-
-    cpus: float | None = Field(default=None, gt=0)
-    memory: Size | None = None
-    pids: int | None = Field(default=None, ge=1)
+    junit: Strings = Field(default=[])  #: JUnit XML files (globs)
 
 
 class Checkout(Model):
     """What the workspace holds."""
 
-    depth: int | None = Field(default=None, ge=1)
-    submodules: bool = False
-    lfs: bool = False
+    depth: Positive | None = None  #: commits of history; left out means all
+    submodules: Flag = False  #: with submodules
+    lfs: Flag = False  #: with large files
 
 
 class Build(Model):
     """An image built with BuildKit from the workspace."""
 
-    context: str = "."
-    dockerfile: str = "Dockerfile"
-    target: str | None = None
-    args: dict[EnvName, Text] = Field(default_factory=dict)
-    secrets: list[SecretName] = Field(default_factory=list)
-    platforms: Strings = Field(default_factory=list)
-    cache: bool = True
+    context: str = "."  #: folder given to the builder
+    dockerfile: str = "Dockerfile"  #: inside the context
+    target: str | None = None  #: a stage of the Dockerfile
+    args: dict[EnvName, Text] = Field(default={})  #: build arguments
+    secrets: list[SecretName] = Field(default=[])  #: given as BuildKit secrets, never part of a layer
+    platforms: Strings = Field(default=[])  #: such as linux/amd64
+    cache: Flag = True  #: use and write the layer cache
 
 
 class Push(Model):
     """A built image sent to a registry, known from then on by its digest."""
 
-    image: str
-    to: str
-    tags: Strings = Field(default_factory=list)
+    image: str  #: such as ${{ stages.NAME.image }}
+    to: str  #: repository, such as registry.example/shop
+    tags: Texts = Field(default=[])  #: an empty one is dropped, and named
 
 
 class Verify(Model):
     """Commands run against the idle colour, before the swap; `$PREVIEW_URL` reaches it."""
 
-    image: str
-    run: Strings
-    timeout: Duration = 600.0
+    image: str  #: reference of the image
+    run: Strings  #: one command or several
+    timeout: Duration = 600.0  #: how long it may take
 
 
 class Promote(Model):
-    """Put this run's image live in an environment; `from` names the environment that it must have passed."""
+    """Put this run's image live in an environment."""
 
-    environment: Name
-    from_: Name | None = Field(default=None, alias="from")
-    verify: Verify | None = None
+    environment: Name  #: the environment
+    from_: Name | None = Field(default=None, alias="from")  #: only the digest that this run put live there
+    verify: Verify | None = None  #: tests against the idle colour, before the swap
 
 
 class Stage(Model):
     """One box of the graph: exactly one of `run`, `build`, `push`, `promote`."""
 
-    needs: Needs | None = None
-    when: Annotated[list[Condition], BeforeValidator(_listed)] = Field(default_factory=list)
-    matrix: Matrix | None = None
-    env: Env = Field(default_factory=dict)
-    secrets: list[SecretName] = Field(default_factory=list)
-    timeout: Duration | None = None
-    retry: Retry | None = None
-    allow_failure: bool = False
-    concurrency: Concurrency | None = None
-    outputs: list[str] = Field(default_factory=list)
-    runs_on: Strings = Field(default_factory=list)
+    needs: Needs | None = None  #: stages that come first; left out: the stage before it, as an optional need
+    when: Annotated[list[Condition], LISTED] = Field(default=[])  #: left out means always
+    matrix: Matrix | None = None  #: run it once per combination
+    env: Env = Field(default={})  #: environment variables
+    secrets: list[SecretName] = Field(default=[])  #: secrets by name, in the commands' environment
+    timeout: Duration | None = None  #: left out: that of `defaults`
+    retry: Retry | None = None  #: left out: that of `defaults`
+    allow_failure: Flag = False  #: its failure does not fail the run
+    concurrency: Concurrency | None = None  #: one at a time over all runs
+    outputs: list[EnvName] = Field(default=[])  #: names that it may write to $PIPE_OUTPUT
+    runs_on: Strings = Field(default=[])  #: labels that the worker must have
 
-    run: Strings | None = None
-    image: str | None = None
-    services: dict[Name, Service] = Field(default_factory=dict)
-    cache: Annotated[list[Cache], BeforeValidator(_listed)] = Field(default_factory=list)
-    artifacts: Artifacts | None = None
-    reports: Reports | None = None
-    workdir: str | None = None
-    shell: str | None = None
-    user: str | None = None
-    resources: Resources | None = None
-    network: Literal["default", "none"] = "default"
-    checkout: Checkout | Literal[False] = Checkout()
+    run: Strings | None = None  #: one command or several
+    image: str | None = None  #: the image in which the commands run
+    services: dict[Name, Service] = Field(default={})  #: containers beside it, reached by their names
+    cache: Annotated[list[Cache], LISTED] = Field(default=[])  #: folders kept between runs
+    artifacts: Artifacts | None = None  #: files kept, and given to the stages that need it
+    reports: Reports | None = None  #: test reports
+    workdir: str | None = None  #: where commands start; left out means the workspace
+    shell: str | None = None  #: left out means sh
+    user: str | None = None  #: left out means the image's
+    resources: Resources | None = None  #: upper limits
+    network: Literal["default", "none"] = "default"  #: `none` cuts it off
+    checkout: Checkout | Literal[False] = Field(default={}, validate_default=True)  #: false: an empty workspace
 
-    build: Build | None = None
-    push: Push | None = None
-    promote: Promote | None = None
+    build: Build | None = None  #: build an image
+    push: Push | None = None  #: push an image
+    promote: Promote | None = None  #: put the image live
 
     @property
     def kind(self) -> str:
         """Return which of the four kinds this stage is."""
-        return next((k for k in ("run", "build", "push", "promote") if getattr(self, k) is not None), "run")
+        return next((k for k in KINDS if getattr(self, k) is not None), "run")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Stage:
-        kinds = [k for k in ("run", "build", "push", "promote") if getattr(self, k) is not None]
+    def _one_kind(self) -> Self:
+        said = self.__pydantic_fields_set__
+        kinds = [k for k in KINDS if k in said and getattr(self, k) is not None]
         if len(kinds) != 1:
             found = " and ".join(f"`{k}`" for k in kinds) or "none of them"
             raise ValueError(f"a stage has exactly one of `run`, `build`, `push`, `promote`; this one has {found}")
-        if kinds == ["run"] and not self.image:
-            raise ValueError("a stage with `run` needs an `image` to run in")
+        if kinds == ["run"]:
+            if not self.image:
+                raise ValueError("a stage with `run` needs an `image` to run in")
+        elif wrong := [k for k in _RUN_ONLY if k in said]:
+            names = " and ".join(f"`{k}`" for k in wrong)
+            raise ValueError(f"{names} belongs to a stage with `run`; this one has `{kinds[0]}`")
         return self
 
 
-# --- how the application runs ---------------------------------------------------------------------------------------
-
-
-class Health(Model):
-    """How a process says that it can take requests."""
-
-    http: str = "/"
-    interval: Duration = 1.0
-    timeout: Duration = 60.0
-    status: int = 200
-
-
-class Process(Model):
-    """One kind of process of the application. With a `port` it takes requests and is swapped blue-green."""
-
-    image: str = "push"
-    command: Strings = Field(default_factory=list)
-    port: Port | None = None
-    health: Health = Health()
-    replicas: int = Field(default=1, ge=0, le=32)
-    stop_grace: Duration = 10.0
-    env: Env = Field(default_factory=dict)
-    secrets: SecretUses = Field(default_factory=list)
-    resources: Resources | None = None
-    swap: Literal["blue_green", "stop_then_start"] = "blue_green"
-
-
-class Accessory(Model):
-    """A container beside the application that is not coloured, not swapped, and keeps its volume."""
-
-    image: str
-    command: Strings = Field(default_factory=list)
-    env: Env = Field(default_factory=dict)
-    secrets: SecretUses = Field(default_factory=list)
-    volume: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
-    ready: Ready | None = None
-
-
-class Before(Model):
-    """A command run once per promotion in the new image, before the new colour starts."""
-
-    process: Name = "web"
-    run: str
-    timeout: Duration = 600.0
-
-
-class App(Model):
-    """How the application runs, in every environment."""
-
-    processes: dict[Name, Process] = Field(min_length=1)
-    accessories: dict[Name, Accessory] = Field(default_factory=dict)
-    before: Before | None = None
-    env: Env = Field(default_factory=dict)
+# --- the whole ------------------------------------------------------------------------------------------------------
 
 
 class Defaults(Model):
     """What stages take when they do not say it themselves."""
 
-    timeout: Duration = 3600.0
-    retry: Retry = Retry()
+    timeout: Duration = 3600.0  #: counts neither waiting nor promotions
+    retry: Retry = Field(default={}, validate_default=True)  #: which failures are tried again
 
 
 class Include(Model):
     """Stages of another local file, with its inputs filled in."""
 
-    file: str
-    inputs: dict[Name, str | bool | int | float] = Field(default_factory=dict)
+    file: str  #: path inside the repository
+    inputs: dict[Name, str | bool | int | float] = Field(default={})  #: what its `inputs` ask for
+
+
+class Part(Model):
+    """An included file: stages, and the inputs that they ask for."""
+
+    version: Literal[1]  #: of the language
+    inputs: dict[Name, Input] = Field(default={})  #: typed values that the including file gives
+    stages: dict[Name, Stage] = Field(min_length=1)  #: by name
 
 
 class Definition(Model):
-    """A whole pipeline as its file says it."""
+    """A whole pipeline as its file says it, its included files taken in."""
 
-    version: Literal[1]
-    name: Name
-    repository: str | None = None
-    definition: str | None = None
-    on: Triggers = Triggers()
-    env: Env = Field(default_factory=dict)
-    defaults: Defaults = Defaults()
-    concurrency: Concurrency | None = None
-    include: Annotated[
-        list[Annotated[Include, BeforeValidator(lambda v: {"file": v} if isinstance(v, str) else v)]],
-        BeforeValidator(_listed),
-    ] = Field(default_factory=list)
-    inputs: dict[Name, Input] = Field(default_factory=dict)
-    stages: dict[Name, Stage] = Field(default_factory=dict)
-    app: App | None = None
+    version: Literal[1]  #: of the language
+    name: Name  #: of the pipeline, and of its application
+    repository: str | None = None  #: on the server: where the source lives
+    definition: str | None = None  #: on the server: take the repository's own file of this path
+    on: Triggers = Field(default={}, validate_default=True)  #: which events start a run; left out means all
+    env: Env = Field(default={})  #: variables of every stage
+    defaults: Defaults = Field(default={}, validate_default=True)  #: what stages take when they do not say it
+    concurrency: Concurrency | None = None  #: at most one run of a group at a time
+    include: Annotated[list[Annotated[Include, Short("file")]], LISTED] = Field(default=[])  #: other local files
+    stages: dict[Name, Stage] = Field(default={})  #: by name
+    app: App | None = None  #: how the application runs
 
 
-# --- the operator's file of environments ----------------------------------------------------------------------------
+_POLICY = frozenset(
+    "Application Approval BlueGreen Environment Environments Freeze Public Requires Rule Strategy Target".split()
+)
 
 
-class Target(Model):
-    """Where a release lives: exactly one kind."""
+def __getattr__(name: str) -> Any:
+    """Give the operator's models on; they are imported only where they are used."""
+    if name in _POLICY:
+        from pipeline import policy
 
-    docker: str | None = None
-    compose: str | None = None
-    swarm: str | None = None
-    kubernetes: str | None = None
-    dummy: str | None = None
-
-
-class Public(Model):
-    """Where people reach the environment: a port of its own, or a host name on the shared port."""
-
-    port: Port | None = None
-    host: str | None = None
-    process: Name | None = None
+        return getattr(policy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class BlueGreen(Model):
-    """How the swap goes on after the switch."""
-
-    drain: Duration = 30.0
-    keep_old: Duration = 1800.0
-    bake: Duration = 10.0
-    auto_rollback: bool = True
-    max_error_rate: float = Field(default=0.05, ge=0, le=1)
-
-
-class Strategy(Model):
-    """How a release is changed."""
-
-    blue_green: BlueGreen = BlueGreen()
-
-
-class Requires(Model):
-    """What must be true at the request, and again at the switch."""
-
-    branches: Strings = Field(default_factory=list)
-    from_: Name | None = Field(default=None, alias="from")
-    stages: Strings = Field(default_factory=list)
-    verify: bool = False
-
-
-class Rule(Model):
-    """How many people of a role must approve."""
-
-    role: str
-    count: int = Field(default=1, ge=1)
-
-
-class Approval(Model):
-    """Who decides, how long, and at which of the two gates."""
-
-    rules: list[Rule] = Field(default_factory=lambda: [Rule(role="release-manager", count=1)])
-    self_approval: bool = False
-    expires: Duration = 86400.0
-    gate: Literal["before_start", "before_swap"] = "before_start"
-
-
-class Freeze(Model):
-    """A window, begun by a cron line, in which nothing is promoted."""
-
-    cron: str
-    duration: Duration
-    timezone: str = "UTC"
-    reason: str = ""
-
-
-class Environment(Model):
-    """One place where an application is live."""
-
-    target: Target = Target(docker="")
-    public: Public = Public()
-    strategy: Strategy = Strategy()
-    replicas: dict[Name, int] = Field(default_factory=dict)
-    requires: Requires | None = None
-    approval: Approval | None = None
-    freeze: list[Freeze] = Field(default_factory=list)
-    env: Env = Field(default_factory=dict)
-    secrets: list[SecretName] = Field(default_factory=list)
-
-
-class Application(Model):
-    """The environments of one application, in the order in which a release passes them."""
-
-    environments: dict[Name, Environment] = Field(default_factory=dict)
-
-
-class Environments(Model):
-    """The operator's file `environments.yml`."""
-
-    applications: dict[Name, Application] = Field(default_factory=dict)
-
-
-def as_data(model: BaseModel) -> dict[str, Any]:
-    """Return plain data that validates to an equal model again."""
-    return model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+__all__ = [
+    "KINDS",
+    "Accessory",
+    "App",
+    "Application",
+    "Approval",
+    "Artifacts",
+    "Before",
+    "BlueGreen",
+    "Build",
+    "Cache",
+    "CacheKey",
+    "Checkout",
+    "Concurrency",
+    "Condition",
+    "Defaults",
+    "Definition",
+    "Environment",
+    "Environments",
+    "Freeze",
+    "Health",
+    "Include",
+    "Input",
+    "ManualTrigger",
+    "Matrix",
+    "Model",
+    "Need",
+    "Part",
+    "Process",
+    "Promote",
+    "Public",
+    "PullRequestTrigger",
+    "Push",
+    "PushTrigger",
+    "Ready",
+    "Reports",
+    "Requires",
+    "Resources",
+    "Retry",
+    "Rule",
+    "ScheduleTrigger",
+    "SecretUse",
+    "SecretUses",
+    "Service",
+    "Stage",
+    "Strategy",
+    "Target",
+    "Triggers",
+    "Verify",
+    "as_data",
+    "seconds",
+    "size_bytes",
+]
