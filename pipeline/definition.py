@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.occasions import Input, ManualTrigger, PullRequestTrigger, PushTrigger, ScheduleTrigger, Triggers
 from pipeline.serving import Accessory, App, Before, Health, Process, Ready, Resources
 from pipeline.vocabulary import (
     LISTED,
@@ -33,22 +34,14 @@ from pipeline.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.policy import (
-        Application,
-        Approval,
-        BlueGreen,
-        Environment,
-        Environments,
-        Freeze,
-        Public,
-        Requires,
-        Rule,
-        Strategy,
-        Target,
+    # fmt: off
+    from pipeline.policy import (  # noqa: I001
+        Application, Approval, BlueGreen, Environment, Environments, Freeze, Public, Requires, Rule, Strategy, Target,
     )
+    # fmt: on
 
 KINDS = ("run", "build", "push", "promote")
-_RUN_ONLY = (
+_RUN_ONLY = [
     "image",
     "services",
     "cache",
@@ -60,61 +53,7 @@ _RUN_ONLY = (
     "resources",
     "network",
     "outputs",
-)
-
-
-# --- triggers -------------------------------------------------------------------------------------------------------
-
-
-class PushTrigger(Model):
-    """Branches and paths whose pushes start a run; left out means all."""
-
-    branches: Strings = Field(default=[])  #: only these (globs)
-    branches_ignore: Strings = Field(default=[])  #: never these (globs)
-    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
-    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
-
-
-class PullRequestTrigger(Model):
-    """Target branches and paths whose pull requests start a run."""
-
-    branches: Strings = Field(default=[])  #: only pull requests into these (globs)
-    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
-    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
-
-
-class ScheduleTrigger(Model):
-    """A cron line in a time zone, run on one branch."""
-
-    cron: str  #: minute, hour, day of month, month, day of week
-    timezone: str = "UTC"  #: a name such as Europe/Berlin
-    branch: str = ""  #: left out means the default branch
-
-
-class Input(Model):
-    """A typed value asked for when a run is started by hand, or given to an included file."""
-
-    type: Literal["string", "boolean", "number", "choice"] = "string"  #: what may be given
-    default: str | bool | int | float | None = None  #: what it is when nothing is given
-    options: Texts = Field(default=[])  #: of a `choice`
-    required: Flag = False  #: something must be given
-    description: str = ""  #: shown to who is asked
-
-
-class ManualTrigger(Model):
-    """What may be asked when a run is started by hand."""
-
-    inputs: dict[Name, Input] = Field(default={})  #: by name
-
-
-class Triggers(Model):
-    """Which events start a run."""
-
-    push: PushTrigger | None = None  #: a push to a branch
-    pull_request: PullRequestTrigger | None = None  #: a pull request opened or changed
-    tag: Strings | None = None  #: a tag was pushed (globs)
-    schedule: list[ScheduleTrigger] = Field(default=[])  #: at certain times
-    manual: ManualTrigger | None = None  #: started by a person
+]
 
 
 # --- what every stage may say ---------------------------------------------------------------------------------------
@@ -349,9 +288,8 @@ class Definition(Model):
     app: App | None = None  #: how the application runs
 
 
-_POLICY = frozenset(
-    "Application Approval BlueGreen Environment Environments Freeze Public Requires Rule Strategy Target".split()
-)
+_POLICY = frozenset({"Application", "Approval", "BlueGreen", "Environment", "Environments", "Freeze"})
+_POLICY |= {"Public", "Requires", "Rule", "Strategy", "Target"}
 
 
 def __getattr__(name: str) -> Any:
@@ -363,56 +301,14 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = [
-    "KINDS",
-    "Accessory",
-    "App",
-    "Application",
-    "Approval",
-    "Artifacts",
-    "Before",
-    "BlueGreen",
-    "Build",
-    "Cache",
-    "CacheKey",
-    "Checkout",
-    "Concurrency",
-    "Condition",
-    "Defaults",
-    "Definition",
-    "Environment",
-    "Environments",
-    "Freeze",
-    "Health",
-    "Include",
-    "Input",
-    "ManualTrigger",
-    "Matrix",
-    "Model",
-    "Need",
-    "Part",
-    "Process",
-    "Promote",
-    "Public",
-    "PullRequestTrigger",
-    "Push",
-    "PushTrigger",
-    "Ready",
-    "Reports",
-    "Requires",
-    "Resources",
-    "Retry",
-    "Rule",
-    "ScheduleTrigger",
-    "SecretUse",
-    "SecretUses",
-    "Service",
-    "Stage",
-    "Strategy",
-    "Target",
-    "Triggers",
-    "Verify",
-    "as_data",
-    "seconds",
-    "size_bytes",
+# fmt: off
+__all__ = [  # noqa: RUF022
+    "KINDS", "Model", "as_data", "seconds", "size_bytes",
+    "Definition", "Part", "Include", "Defaults", "Triggers", "PushTrigger", "PullRequestTrigger", "ScheduleTrigger",
+    "ManualTrigger", "Input", "Stage", "Need", "Condition", "Retry", "Concurrency", "Matrix", "Service", "SecretUse",
+    "SecretUses", "Ready", "Cache", "CacheKey", "Artifacts", "Reports", "Resources", "Checkout", "Build", "Push",
+    "Verify", "Promote", "App", "Process", "Health", "Accessory", "Before",
+    "Application", "Approval", "BlueGreen", "Environment", "Environments", "Freeze", "Public", "Requires", "Rule",
+    "Strategy", "Target",
 ]
+# fmt: on

@@ -1,6 +1,6 @@
 """What is wrong in a file, as values: where, what, what to do; and how that is shown with its line and a caret.
 
-Finding mistakes is the business of `yamltree`, `loading`, `checks` and `lint`; wording pydantic's findings is `wording`.
+Finding mistakes is the business of `yamltree`, `loading`, `checks` and `lint`; wording pydantic's is `wording`.
 """
 
 from __future__ import annotations

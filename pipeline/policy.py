@@ -1,6 +1,7 @@
 """What the operator's file `environments.yml` says: where an application is live, and what may be promoted there.
 
-Values only. Policy is never read from a repository: the author of a change can not edit the gate that the change must pass.
+Values only. Policy is never read from a repository: the author of a change can not edit the gate
+that the change must pass.
 """
 
 from typing import Literal

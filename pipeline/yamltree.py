@@ -37,7 +37,8 @@ _CORE = "tag:yaml.org,2002:"
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_ODD_FLOATS = {f"{sign}.{word}" for sign in ("", "-", "+") for word in ("inf", "Inf", "INF")} | {".nan", ".NaN", ".NAN"}
 _NUMBER_STARTS = frozenset("0123456789+-.")
 _LONGEST_NUMBER = 400  # digits; Python refuses to convert a few thousand
 _ODD_BREAKS = re.compile("[\x85\u2028\u2029]")  # line breaks in YAML 1.1 only: positions would differ
@@ -101,8 +102,9 @@ def scalar(text: str) -> Any:
     if _INTEGER.fullmatch(text):
         value = Integer(int(text, 0 if text[:2] in ("0x", "0o") else 10))
     elif _FLOAT.fullmatch(text):
-        value = Float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n")
-                      .replace(".N", "n"))  # fmt: skip
+        value = Float(text)
+    elif text in _ODD_FLOATS:
+        value = Float(text.lower().replace(".", ""))
     else:
         return text
     value.raw = text
@@ -167,7 +169,7 @@ def _syntax(error: YAMLError, text: str, file: str) -> Mistake:
 
 
 _SYNTAX_HINTS = {
-    "mapping values are not allowed in this context": "a text that holds `: ` needs quotes; else look at the indentation",
+    "mapping values are not allowed in this context": "a text with `: ` in it needs quotes; else it is the indentation",
     "found character that cannot start any token": "a text that begins with %, @, ` or a tab needs quotes",
     "did not find expected key": "look at the indentation and for an unclosed quote above",
     "could not find expected ':'": "a key is followed by a colon and a space",
@@ -177,7 +179,7 @@ _SYNTAX_HINTS = {
 
 def _events(text: str) -> Any:
     try:
-        from yaml.cyaml import CParser
+        from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
         return CParser(text)
     except ImportError:  # PyYAML without libyaml: slower, the same events
@@ -228,7 +230,7 @@ class _Composer:
             self.anchors[anchor] = (value, before - self.left)
         return value
 
-    def count(self, event: Event, nodes: int = 1) -> None:
+    def count(self, event: Any, nodes: int = 1) -> None:
         self.left -= nodes
         if self.left < 0:
             raise _Refused("the file has too many values", event.start_mark, "aliases count as often as they are used")
@@ -271,13 +273,13 @@ class _Composer:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _Refused(f"nested more than {MAX_DEPTH} deep", event.start_mark)
-        mark = event.start_mark
+        mark: Any = event.start_mark
         return mark.line, mark.column
 
     def sequence(self, event: SequenceStartEvent) -> Sequence:
         result = Sequence(self.file, self.enter(event, _CORE + "seq"))
         while type(item := self.next()) is not SequenceEndEvent:
-            mark = item.start_mark
+            mark: Any = item.start_mark
             place = (mark.line, mark.column)
             result.append(self.value(item))
             result.places.append(place + place)
@@ -290,15 +292,15 @@ class _Composer:
         while type(key := self.next()) is not MappingEndEvent:
             name = self.key(key)
             item = self.next()
-            k, v = key.start_mark, item.start_mark
+            k: Any = key.start_mark
+            v: Any = item.start_mark
             value = self.value(item)
             if name == "<<" and key.implicit[0]:
                 merged += self.merge(value, item)
                 continue
             if name in result:
                 first = result.places[name][0] + 1
-                self.wrong.append(Mistake(self.file, k.line + 1, k.column + 1, f"the key `{name[:80]}` stands here twice",
-                                          f"first in line {first}", len(name)))  # fmt: skip
+                self.twice(name, k, first)
             result[name] = value
             result.places[name] = (k.line, k.column, v.line, v.column)
         for other in merged:
@@ -309,10 +311,16 @@ class _Composer:
         self.depth -= 1
         return result
 
+    def twice(self, name: str, mark: Any, first: int) -> None:
+        message = f"the key `{name[:80]}` stands here twice"
+        self.wrong.append(
+            Mistake(self.file, mark.line + 1, mark.column + 1, message, f"first in line {first}", len(name))
+        )
+
     def key(self, event: Event) -> str:
         self.count(event)
         if type(event) is AliasEvent:
-            event = self.key_alias(event)
+            raise _Refused("an alias can not be a key", event.start_mark)
         if type(event) is not ScalarEvent or event.anchor is not None:
             raise _Refused("a key is a plain text here", event.start_mark, "lists and mappings can not be keys")
         if event.tag not in (None, _CORE + "str"):
@@ -320,9 +328,6 @@ class _Composer:
         if not event.value and event.implicit[0]:
             raise _Refused("a key is missing before the colon", event.start_mark)
         return str(event.value)
-
-    def key_alias(self, event: Event) -> Event:
-        raise _Refused("an alias can not be a key", event.start_mark)
 
     def merge(self, value: Any, event: Event) -> list[Mapping]:
         found = value if isinstance(value, Sequence) else [value]
