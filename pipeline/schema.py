@@ -65,6 +65,7 @@ runs = Table(
     Column("environments", JSON, nullable=False),  # the application's environments as they were at the start
     Column("concurrency_group", Text),
     Column("cancel_superseded", Boolean, nullable=False, server_default=text("false")),
+    Column("holds_slot", Boolean, nullable=False, server_default=text("false")),  # the one of its group that may run
     Column("scope", String(64), nullable=False, server_default=""),  # local runs: only their own process claims them
     Column("retry_of", _Id, ForeignKey("runs.id")),
     Column("cancel_requested_at", Float),
@@ -75,11 +76,11 @@ runs = Table(
     Index("ix_runs_pipeline_id", "pipeline", "id"),
     Index("ix_runs_status", "status"),
     Index(
-        "uq_runs_concurrency_running",
+        "uq_runs_concurrency_slot",
         "concurrency_group",
         unique=True,
-        sqlite_where=text("status = 'running' AND concurrency_group IS NOT NULL"),
-        postgresql_where=text("status = 'running' AND concurrency_group IS NOT NULL"),
+        sqlite_where=text("holds_slot"),
+        postgresql_where=text("holds_slot"),
     ),
 )
 
@@ -104,6 +105,7 @@ stages = Table(
     Column("outputs", JSON, nullable=False),
     Column("image", JSON),  # model.Image as data, for build and push
     Column("result", JSON, nullable=False),  # what the kind wants to tell: cache report, digest, commands' timing
+    Column("cancel_requested_at", Float),  # for this stage alone: a matrix that fails fast, a superseded group
     Column("started_at", Float),
     Column("finished_at", Float),
     UniqueConstraint("run_id", "name"),
@@ -134,12 +136,14 @@ jobs = Table(
     _id(),
     Column("kind", String(16), nullable=False),  # stage | promotion | retire
     Column("ref", _Id, nullable=False),  # id of the stage or promotion
+    Column("run_id", _Id),  # the run that it works for, if any: whoever cancels the run finds it
     Column("status", String(8), nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("labels", JSON, nullable=False),  # runs_on
     Column("lock", Text),  # at most one running job per lock
     Column("scope", String(64), nullable=False, server_default=""),
     Column("run_at", Float, nullable=False),
+    Column("again_at", Float),  # enqueued while running: queued again when it is finished
     Column("owner", Text),
     Column("token", Integer, nullable=False, server_default="0"),  # fencing token: rises with each claim
     Column("losses", Integer, nullable=False, server_default="0"),  # leases lost

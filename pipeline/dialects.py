@@ -1,0 +1,161 @@
+"""How each kind of database is connected to, and what its refusals mean to a person.
+
+The only place that knows SQLite from PostgreSQL by name, beside the few statements in `db` and
+`queue` that differ. Power loss must not take back what was answered: `synchronous=FULL`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from pipeline.bell import CHANNEL, Bell
+from pipeline.errors import Unavailable
+
+
+def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
+    """Return the engine for writing, the one for reading, and the bell. Raises Unavailable."""
+    if url.startswith("sqlite:"):
+        return _sqlite(url, busy_seconds)
+    if url.startswith(("postgres:", "postgresql:", "postgresql+psycopg:")):
+        return _postgresql(url)
+    raise Unavailable(
+        f"PIPE_DATABASE_URL names no database that is known here: {url.partition(':')[0]}",
+        hint="write sqlite:///path or postgresql://user@host/name",
+    )
+
+
+def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
+    path = Path(make_url(url).database or "")
+    if path.name in ("", ":memory:"):
+        raise Unavailable("a record in memory is none", hint="write sqlite:////absolute/path in PIPE_DATABASE_URL")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # its -wal and -shm take over the mode
+        first = _sqlite_connection(path, busy_seconds, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}", hint=_SQLITE_HINTS["SQLITE_CANTOPEN"]) from error
+    except sqlite3.Error as error:
+        raise _sqlite_refusal(str(path), error) or Unavailable(f"{path}: {error}") from error
+    writer = create_engine("sqlite://", creator=lambda: first, poolclass=StaticPool)
+    event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    reader = create_engine(
+        "sqlite://",
+        creator=lambda: _sqlite_connection(path, busy_seconds, "query_only=ON"),
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=60,
+    )
+    event.listen(reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    lock = threading.Lock()
+    watch: list[sqlite3.Connection] = []
+
+    def glance() -> int:
+        with lock:
+            if not watch:
+                watch.append(_sqlite_connection(path, busy_seconds, "query_only=ON"))
+            return int(watch[0].execute("PRAGMA data_version").fetchone()[0])
+
+    def let_go() -> None:
+        with lock:
+            while watch:
+                watch.pop().close()
+
+    return writer, reader, Bell(glance=glance, let_go=let_go)
+
+
+def _sqlite_connection(path: Path, busy_seconds: float, *pragmas: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _postgresql(url: str) -> tuple[Engine, Engine, Bell]:
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    try:
+        engine = create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "PostgreSQL's driver is not installed here", hint="install the extra: pip install 'pipewright[postgres]'"
+        ) from error
+
+    def listen(bell: Bell) -> None:
+        import psycopg
+
+        target: Any = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        while not bell.closed.is_set():
+            try:
+                with psycopg.connect(target, autocommit=True) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    bell.ring()  # something may have happened before we listened
+                    while not bell.closed.is_set():
+                        for _ in connection.notifies(timeout=0.5, stop_after=1):
+                            bell.ring()
+            except psycopg.Error:
+                bell.closed.wait(1)
+
+    return engine, engine, Bell(listen=listen)
+
+
+_SQLITE_HINTS = {
+    "SQLITE_BUSY": "another process holds it for very long: look with `fuser` who has the file open, then try again",
+    "SQLITE_LOCKED": "another process holds it for very long: look with `fuser` who has the file open, then try again",
+    "SQLITE_FULL": "free some space (`pipe gc`, `df -h`); nothing was half-written, and runs go on with `--resume`",
+    "SQLITE_READONLY": "the file and its folder must be writable by this user, or set PIPE_HOME to another folder",
+    "SQLITE_CANTOPEN": "the folder must be writable by this user, or set PIPE_HOME to another folder",
+    "SQLITE_PERM": "the file and its folder must be writable by this user, or set PIPE_HOME to another folder",
+    "SQLITE_CORRUPT": "keep the file, restore a backup, or set PIPE_HOME to another folder and begin anew",
+    "SQLITE_NOTADB": "keep the file, restore a backup, or set PIPE_HOME to another folder and begin anew",
+    "SQLITE_IOERR": "the disk did not do as told: look at `dmesg` and `df -h`; network file systems do not work",
+}
+_SQLITE_NEWS = {
+    "SQLITE_BUSY": "is locked by another process",
+    "SQLITE_LOCKED": "is locked by another process",
+    "SQLITE_FULL": "can not grow: the disk is full",
+    "SQLITE_READONLY": "can not be written",
+    "SQLITE_CANTOPEN": "can not be opened",
+    "SQLITE_PERM": "can not be opened",
+    "SQLITE_CORRUPT": "is damaged",
+    "SQLITE_NOTADB": "is not a database, or is damaged",
+    "SQLITE_IOERR": "can not be read or written",
+}
+_POSTGRESQL = {  # classes and codes of SQLSTATE
+    "28": ("refuses this user", "look at user and password in PIPE_DATABASE_URL, and at the server's pg_hba.conf"),
+    "3D": ("has no such database", "make it with `createdb`, or correct PIPE_DATABASE_URL"),
+    "42501": ("does not permit this", "the user must own the database's schema, or be granted the rights to it"),
+    "53": ("has no resources left", "look at its disk and max_connections; runs go on when it recovers"),
+    "25006": ("is read-only", "PIPE_DATABASE_URL must name the primary server"),
+    "40": ("took another transaction first", "try again"),
+    "55": ("is locked by another session", "try again; pg_stat_activity shows who holds it"),
+    "57": ("is shutting down or starting up", "try again in a moment; runs go on when it is back"),
+}
+
+
+def refusal(url: str, error: exc.DBAPIError) -> Unavailable | None:
+    """Return what a database's error means to a person, or None when it is a mistake of ours."""
+    from pipeline.db import shown
+
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite_refusal(shown(url), error.orig)
+    code = getattr(error.orig, "sqlstate", None) or ""
+    news, hint = _POSTGRESQL.get(code) or _POSTGRESQL.get(code[:2]) or ("", "")
+    if not news and isinstance(error, exc.OperationalError):  # no code: there is no server to give one
+        news, hint = "can not be reached", "is PostgreSQL running there? look at PIPE_DATABASE_URL"
+    first = str(error.orig).strip().splitlines() or [""]
+    return Unavailable(f"{shown(url)} {news}: {first[0]}", hint=hint) if news else None
+
+
+def _sqlite_refusal(path: str, error: sqlite3.Error) -> Unavailable | None:
+    name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])  # SQLITE_IOERR_WRITE -> SQLITE_IOERR
+    return Unavailable(f"{path} {_SQLITE_NEWS[name]}", hint=_SQLITE_HINTS[name]) if name in _SQLITE_NEWS else None
