@@ -119,3 +119,10 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         dumb=env.get("TERM") == "dumb",
         user=env.get("PIPE_USER") or _user(),
     )
+
+
+def secret_variables(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the secrets given as PIPE_SECRET_<NAME>, by name."""
+    env = dict(os.environ) if environ is None else environ
+    prefix = "PIPE_SECRET_"
+    return {name.removeprefix(prefix): value for name, value in env.items() if name.startswith(prefix)}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 
-def do_stage(hands: Hands, lease: Lease, stop: threading.Event) -> None:
+def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     """Do the stage that `lease` is about. Raises LeaseLost when it has become another worker's."""
     run, stage, attempt = runs.begin(lease, worker=hands.name)
     point("stage.begun")
@@ -43,11 +43,9 @@ def do_stage(hands: Hands, lease: Lease, stop: threading.Event) -> None:
         outcome = _judged(outcome, stage, stop, timed_out)
         if outcome.reason:
             log.say(outcome.reason)
-    lease.check()
     point("stage.done")
-    runs.finish(lease, outcome)
+    runs.finish(lease, outcome, lines=log.lines)
     point("stage.recorded")
-    hands.db.bell.ring()
 
 
 def _attempt(work: Work) -> Outcome:
@@ -130,9 +128,7 @@ def _work(
 
 
 def _timeout_seconds(definition: Mapping[str, Any], spec: Mapping[str, Any]) -> float:
-    return float(
-        spec.get("timeout") or (definition.get("defaults") or {}).get("timeout") or DEFAULT_TIMEOUT_SECONDS
-    )
+    return float(spec.get("timeout") or (definition.get("defaults") or {}).get("timeout") or DEFAULT_TIMEOUT_SECONDS)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from pipeline import queue, runs
 from pipeline.errors import LeaseLost, PipeError
@@ -33,17 +34,15 @@ class Task:
     renewed_at: float = field(default_factory=time.monotonic)
 
 
-JobDoer = Callable[[Hands, queue.Lease, threading.Event], None]
+# kind of job -> where `do(hands, lease, stop)` is; imported when the first of its kind comes
+DOERS = {"stage": "runners.execution", "promotion": "runners.promotion", "retire": "runners.retirement"}
 
 
 class Worker:
     """Works until told to stop; see `work`."""
 
-    def __init__(
-        self, hands: Hands, doers: Mapping[str, JobDoer], *, capacity: int, lease_seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, hands: Hands, *, capacity: int, lease_seconds: float = LEASE_SECONDS) -> None:
         self.hands = hands
-        self.doers = doers
         self.capacity = capacity
         self.lease_seconds = lease_seconds
         self._tasks: dict[int, Task] = {}
@@ -96,7 +95,7 @@ class Worker:
     def _do(self, task: Task) -> None:
         lease = task.lease
         try:
-            self.doers[lease.kind](self.hands, lease, task.stop)
+            import_module(DOERS[lease.kind]).do(self.hands, lease, task.stop)
         except LeaseLost:
             log.warning("job.lease_lost", extra={"job": lease.job_id, "kind": lease.kind, "ref": lease.ref})
         except PipeError as error:
@@ -126,6 +125,7 @@ class Worker:
             try:
                 self._renew()
                 self._watch()
+                runs.reap(self.hands.db)
             except PipeError as error:  # the database is away for a moment: the next beat tries again
                 log.warning("heartbeat.failed", extra={"error": str(error)})
 
@@ -141,10 +141,6 @@ class Worker:
                 task.stop.set()
 
     def _watch(self) -> None:
-        tasks = [t for t in self._under_way() if t.lease.kind == "stage" and not t.stop.is_set()]
-        if not tasks:
-            return
-        cancelled = runs.cancelling(self.hands.db, {t.lease.run_id for t in tasks})
-        for task in tasks:
-            if task.lease.run_id in cancelled:
-                task.stop.set()
+        tasks = {t.lease.ref: t for t in self._under_way() if t.lease.kind == "stage" and not t.stop.is_set()}
+        for stage_id in runs.stopping(self.hands.db, tasks) if tasks else ():
+            tasks[stage_id].stop.set()

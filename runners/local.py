@@ -1,0 +1,116 @@
+"""This process as a worker of its own: `pipe run`, with the same engine and code path as a server's worker.
+
+Its jobs carry its scope (host, process, start of the process), so nobody else claims them; when the
+process is gone, `resume` takes them over. What a person sees of it is the command line's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import laptop, queue, runs
+from pipeline.db import Database
+from pipeline.faults import arm
+from pipeline.model import Run, Status
+from runners.cleanup import Cleanup
+from runners.hands import Hands, Source
+from runners.worker import Worker
+
+if TYPE_CHECKING:
+    from pipeline.runs import Plan
+    from pipeline.settings import Settings
+    from runners.engines import Engine
+
+WORKSPACES = ".pipe"
+
+
+def scope(settings: Settings) -> str:
+    """Name this process so that no later one is mistaken for it."""
+    return f"{settings.hostname}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def alive(scope: str, hostname: str) -> bool:
+    """Tell whether the process of a scope still lives; one on another host is believed to."""
+    host, pid, started = scope.rsplit(":", 2)
+    return host != hostname or (started != "" and _started(int(pid)) == started)
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in ticks since the machine did; "" when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold anything
+    return "" if fields[0] == "Z" else fields[19]
+
+
+class Local:
+    """The record, the engine and a worker, all in this process. Use it as a context manager."""
+
+    def __init__(self, settings: Settings, db: Database, engine: Engine, *, secrets_file: Path | None = None) -> None:
+        arm(settings.crash_at)
+        self.settings = settings
+        self.db = db
+        self.scope = scope(settings)
+        self._secrets_file = secrets_file
+        self.hands = Hands(
+            settings=settings,
+            db=db,
+            engine=engine,
+            name=self.scope,
+            scope=self.scope,
+            secrets=self._secrets,
+            source=source,
+            cleanup=Cleanup(),
+        )
+        self.worker = Worker(self.hands, capacity=settings.capacity)
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self.worker.work, args=(self._leave.is_set,), name="worker")
+
+    def __enter__(self) -> Local:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for what is under way, tidy up, and leave."""
+        self._leave.set()
+        self.db.bell.ring()
+        self._thread.join()
+
+    def accept(self, plan: Plan) -> Run:
+        """Take a plan in as a run of this process."""
+        return runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
+
+    def resume(self, run_id: int) -> Run:
+        """Take a run over whose process is gone. Raises NotFound and Conflict."""
+        return runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
+
+    def cancel(self, run_id: int, *, reason: str = "") -> None:
+        """Cancel a run and tell its hands at once."""
+        runs.cancel(self.db, run_id, by=self.settings.user, reason=reason)
+        self.worker.stop_run(run_id)
+
+    def quiet(self, run_id: int) -> bool:
+        """Tell whether nothing more happens to a run by itself: it is over, or it waits for a person."""
+        run = runs.get(self.db, run_id)
+        if run.status.final:
+            return True
+        return run.status == Status.WAITING and self.worker.idle and queue.pending(self.db, scope=self.scope) == 0
+
+    def alive(self, scope: str) -> bool:
+        """Tell whether the process of a scope still lives."""
+        return alive(scope, self.settings.hostname)
+
+    def _secrets(self, run: Run, names: Iterable[str]) -> Mapping[str, str]:
+        return laptop.secrets(names, folder=source(run).top, named=self._secrets_file)
+
+
+def source(run: Run) -> Source:
+    """Return where a local run's files are: the definition's own folder."""
+    top = Path(run.event.repository)
+    return Source(top=top, project="", workspaces=top / WORKSPACES)
