@@ -6,7 +6,8 @@ that name with the same labels is adopted, never doubled. After a crash: `find` 
 then `logs` from the first line, `wait`, `remove`; the exit code of a container that ended
 meanwhile is read, not guessed. `remove`, `kill` and the removals of networks and volumes are
 idempotent: what is gone is done. Every object carries `pipewright.installation`; objects
-without it are never touched. Errors of the machine are `Unavailable` with a cause of the language.
+without it are never touched. Errors of the machine are `Unavailable` with a cause of the language; what the
+author asked for and the image does not have (a shell, a user) is `StageFailed`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class ContainerSpec:
     init: bool = True
     stop_seconds: int = 10
     log_max_bytes: int = 0  # 0: unlimited and unrotated, removed with the container
+    ephemeral: bool = False  # the engine removes it by itself as soon as it has ended; its exit code is lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +151,8 @@ class Engine(Protocol):
     def remove_network(self, name: str) -> None:
         """Remove it; idempotent."""
 
-    def ensure_volume(self, name: str, *, labels: Mapping[str, str]) -> None:
-        """Make the volume if it is missing."""
+    def ensure_volume(self, name: str, *, labels: Mapping[str, str], in_memory: bool = False) -> None:
+        """Make the volume if it is missing; one in memory keeps its files only while a running container mounts it."""
 
     def remove_volume(self, name: str) -> None:
         """Remove it; idempotent."""
