@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.errors import DefinitionError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -96,8 +98,17 @@ def _ca_bundle(env: dict[str, str]) -> str:
     return host if host and Path(host).is_file() else ""
 
 
+def _number(env: dict[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit():
+        raise DefinitionError(
+            f"the setting {name} is {text!r}, which is no whole number", hint=f"such as {name}={default}"
+        )
+    return int(text)
+
+
 def load(environ: dict[str, str] | None = None) -> Settings:
-    """Read the settings from `environ` (default: the process's environment)."""
+    """Read the settings from `environ` (default: the process's environment). Raises DefinitionError."""
     env = dict(os.environ) if environ is None else environ
     home = Path(env.get("PIPE_HOME") or Path(env.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "pipewright")
     return Settings(
@@ -107,12 +118,12 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         base_image=env.get("PIPE_BASE_IMAGE") or "pipewright/debian:12",
         proxy_image=env.get("PIPE_HAPROXY_IMAGE") or "pipewright/haproxy:2.6",
         registry_image=env.get("PIPE_REGISTRY_IMAGE") or "pipewright/registry:2.8",
-        registry_port=int(env.get("PIPE_REGISTRY_PORT") or 5461),
+        registry_port=_number(env, "PIPE_REGISTRY_PORT", 5461),
         subnets=env.get("PIPE_SUBNETS") or "198.18.192.0/18",
         public_ports=env.get("PIPE_PUBLIC_PORTS") or "8080-8179",
-        shared_port=int(env.get("PIPE_SHARED_PORT") or 80),
+        shared_port=_number(env, "PIPE_SHARED_PORT", 80),
         bind_address=env.get("PIPE_BIND") or "127.0.0.1",
-        capacity=int(env.get("PIPE_CAPACITY") or os.cpu_count() or 2),
+        capacity=_number(env, "PIPE_CAPACITY", os.cpu_count() or 2),
         ca_bundle=_ca_bundle(env),
         crash_at=env.get("PIPE_CRASH_AT") or "",
         colour=not env.get("NO_COLOR"),

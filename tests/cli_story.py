@@ -67,7 +67,7 @@ PUSH = stage("push", "push", "image", "lint", "unit [shard=1]", "unit [shard=2]"
 RELEASE = stage("release", "promote", "push")
 ALL = (IMAGE, LINT, UNIT1, UNIT2, PUSH, RELEASE)
 
-CACHE = {"steps": 11, "hits": 9, "saved_seconds": 14.2, "broken_by": ""}
+CACHE = {"instructions": 11, "hits": 9, "saved_seconds": 14.2, "steps": []}
 FAILING = {
     "totals": {"tests": 41, "failures": 1, "errors": 0, "skipped": 2},
     "failing": [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -112,7 +113,14 @@ def _defect(error: Exception, arguments: Sequence[str], crashes: Path) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return the exit code of `pipeline.cli.exits`."""
-    chosen = settings.load()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale that lacks our glyphs is no reason to die
+    try:
+        chosen = settings.load()
+    except PipeError as error:
+        _complain(error.message, error.hint)
+        return error.exit_code
     colour = None if chosen.colour else False  # None: where there is a terminal
 
     def work() -> object:

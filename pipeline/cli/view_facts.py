@@ -66,15 +66,21 @@ def _tests(stage: StageRun) -> str:
 
 def _cache(stage: StageRun) -> str:
     cache = _mapping(stage.result.get("cache"))
-    total, hits = int(cache.get("steps") or 0), int(cache.get("hits") or 0)
+    total, hits = int(cache.get("instructions") or 0), int(cache.get("hits") or 0)
     if not total:
         return ""
     text = f"{hits} of {counted(total, 'step')} cached"
-    broke = str(cache.get("broken_by") or "")
-    if broke and hits < total:
-        return f"{text}, {broke} changed"
+    why = next((str(step.get("why")) for step in layers(stage) if not step.get("hit") and step.get("why")), "")
+    if why:
+        return f"{text}, {why}"
     saved = saved_seconds(stage)
     return f"{text}, {lasted(saved)} saved" if saved >= 1 else text
+
+
+def layers(stage: StageRun) -> list[Mapping[str, Any]]:
+    """Return the cache report of a build, instruction by instruction: text, hit, seconds, why."""
+    steps = _mapping(stage.result.get("cache")).get("steps")
+    return [_mapping(step) for step in steps] if isinstance(steps, list) else []
 
 
 def _pushed(stage: StageRun) -> str:

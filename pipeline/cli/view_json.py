@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from pipeline.cli.view_board import Board, Event, Output, PromotionSeen, RunSeen, Said, StageSeen
 from pipeline.cli.view_facts import failed_tests, saved_seconds
 from pipeline.cli.view_summary import next_commands
-from pipeline.model import StageRun
+from pipeline.model import Run, StageRun
 
 
 class JsonView:
@@ -30,7 +30,7 @@ class JsonView:
             case Output():
                 self._output(event)
             case RunSeen():
-                self._news("run", {"event": "run", **_run(self.board), "at": event.at})
+                self._news("run", {"event": "run", **run_fields(event.run), "at": event.at})
             case StageSeen():
                 self._news(event.stage.name, {"event": "stage", **stage_fields(event.stage), "at": event.at})
             case PromotionSeen():
@@ -55,7 +55,7 @@ class JsonView:
         self._write(
             {
                 "event": "summary",
-                **_run(board),
+                **(run_fields(board.run) if board.run else {}),
                 "seconds": round(board.elapsed(now), 3),
                 "stages": [stage_fields(stage) for stage in board.ordered],
                 "failing_tests": [
@@ -90,18 +90,22 @@ class JsonView:
                 self._open = False
 
 
-def _run(board: Board) -> dict[str, Any]:
-    run = board.run
-    if run is None:
-        return {}
+def run_fields(run: Run) -> dict[str, Any]:
+    """Return what is told of a run in JSON."""
+    event = run.event
     return {
         "run": run.id,
         "pipeline": run.pipeline,
         "status": str(run.status),
         "reason": run.reason,
-        "branch": run.event.branch,
-        "sha": run.event.sha,
-        "dirty": run.event.dirty,
+        "cause": event.kind,
+        "branch": event.branch,
+        "tag": event.tag,
+        "sha": event.sha,
+        "dirty": event.dirty,
+        "by": event.by,
+        "message": event.message,
+        "retry_of": run.retry_of,
         "created_at": run.created_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,

@@ -7,6 +7,7 @@ What a stage prints is not ours: it may hold cursor moves, window titles, clipbo
 from __future__ import annotations
 
 import re
+import time
 from functools import lru_cache
 
 # C0 except tab and newline, DEL, C1, and the characters that reorder what is read.
@@ -78,6 +79,11 @@ def ago(seconds: float) -> str:
             per = {"days": 86400, "h": 3600, "min": 60}[unit]
             return f"{int(seconds // per)} {unit} ago"
     return "just now" if seconds < 10 else f"{int(seconds)} s ago"
+
+
+def clock(at: float) -> str:
+    """Return a time of day as this machine's people read it."""
+    return time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03}"
 
 
 def compared(seconds: float, last: float | None) -> str:

@@ -71,8 +71,10 @@ def origin(board: Board) -> str:
         return ""
     event = board.run.event
     ref = event.tag or event.branch or event.ref.removeprefix("refs/heads/")
-    text = f"{ref} at {event.sha[:8]}" if event.sha else ref
-    return harmless(text + (" with uncommitted changes" if event.dirty else ""), colour=False)
+    if not event.sha.strip("0"):  # a folder that is in no repository, or one without a commit
+        return harmless(f"{ref}, nothing committed yet" if ref else "a folder without a repository", colour=False)
+    changed = " with uncommitted changes" if event.dirty else ""
+    return harmless(f"{ref} at {event.sha[:8]}{changed}", colour=False)
 
 
 def _name_column(rows: list[StageRun], width: int) -> int:

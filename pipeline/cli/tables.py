@@ -1,0 +1,56 @@
+"""Print rows in columns as wide as the terminal allows, and coloured words; for lists such as `pipe runs`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
+
+from pipeline.cli.view_text import harmless, shortened, wide
+from pipeline.cli.view_tree import GLYPHS, Line
+from pipeline.model import Status
+
+_COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "busy": "cyan"}
+
+
+def painted(text: str, style: str) -> str:
+    """Return the text in a style of the views' layouts (`good`, `dim`, `bold bad`, ...)."""
+    words = style.split()
+    colour = next((_COLOURS[word] for word in words if word in _COLOURS), None)
+    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None) if words else text
+
+
+def say(line: Line) -> None:
+    """Print a line of a layout; colours are left out where they can not be shown."""
+    click.echo("".join(painted(text, style) for text, style in line).rstrip())
+
+
+def width() -> int:
+    """Return the columns of the terminal, or 120 where there is none."""
+    return shutil.get_terminal_size((120, 40)).columns if sys.stdout.isatty() else 120
+
+
+def marked(status: Status) -> tuple[str, str]:
+    """Return the status with its glyph, and its style."""
+    glyph, style = GLYPHS[status]
+    return f"{glyph} {status}", style
+
+
+def show(rows: Sequence[Sequence[tuple[str, str] | str]], *, head: Sequence[str] = (), indent: int = 0) -> None:
+    """Print rows of cells, each a text or (text, style); the last column takes what room is left."""
+    cells = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[(harmless(text, colour=False).partition("\n")[0], style) for text, style in row] for row in cells]
+    if head and cells:
+        cells.insert(0, [(text, "dim") for text in head])
+    if not cells:
+        return
+    columns = [max(wide(row[at][0]) for row in cells) for at in range(len(cells[0]) - 1)]
+    room = width() - indent - sum(columns) - 2 * len(columns)
+    for row in cells:
+        line: Line = [(" " * indent, "")]
+        for (text, style), column in zip(row, columns, strict=False):
+            line += [(text, style), (" " * (column - wide(text) + 2), "")]
+        text, style = row[-1]
+        say([*line, (shortened(text, max(room, 10)), style)])

@@ -1,0 +1,171 @@
+"""Follow a run in the records and tell a view what happens: moves of stages, promotions, output, in that order.
+
+The records are the only source, so a run is followed the same way from the process that works on
+it and from any other. How it is shown is the view's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Container
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline import runs
+from pipeline.cli.view_board import Board, Output, RunSeen, StageSeen
+from pipeline.cli.view_promotions import promotions_of
+from pipeline.model import Run, StageRun, Status
+from pipeline.segments import Reader
+
+if TYPE_CHECKING:
+    from pipeline.cli.view import View
+    from pipeline.db import Database
+    from pipeline.settings import Settings
+
+DRAW_SECONDS = 0.1  # ten pictures a second are enough for an eye
+_CHUNKS = 32  # of output per stage before the other stages and the picture get their turn
+
+
+class Follower:
+    """Tells one view about one run; not for several threads."""
+
+    def __init__(
+        self, db: Database, settings: Settings, run_id: int, view: View, *, only: Container[int] | None = None
+    ) -> None:
+        """Follow run `run_id`; of the output, only that of the stages whose ids are in `only`."""
+        self._db = db
+        self._only = only
+        self._settings = settings
+        self._run_id = run_id
+        self._view = view
+        self._after = 0
+        self._run: Run | None = None
+        self._readers: dict[int, tuple[StageRun, int, Reader]] = {}  # attempt -> stage, its number, its log
+        self._ended: set[int] = set()
+
+    def follow(self, *, until: Callable[[Run], bool] = lambda run: run.status.final) -> Run:
+        """Tell everything until `until(run)` and all output of then has been told; return the run."""
+        while True:
+            heard = self._db.bell.count()
+            run = self.look()
+            more = self._output(_CHUNKS)
+            self._view.draw(time.time())
+            if until(run) and not more:
+                while self._output(_CHUNKS):
+                    pass
+                return run
+            if not more:
+                self._db.bell.wait(heard, timeout=DRAW_SECONDS)
+
+    def look(self) -> Run:
+        """Tell what has moved since the last look; return the run."""
+        rows = runs.events(self._db, self._run_id, after=self._after)
+        if rows or self._run is None:
+            self._after = rows[-1].id if rows else self._after
+            run = runs.get(self._db, self._run_id)
+            stages = {stage.id: stage for stage in runs.stages(self._db, self._run_id)}
+            if self._run is None:
+                self._view.take(RunSeen(run=run, at=run.created_at))
+                for stage in stages.values():
+                    self._view.take(StageSeen(stage=_as_it_was(stage, Status.QUEUED), at=run.created_at))
+            self._run = run
+            self._tell(rows, stages)
+            for promotion in promotions_of(self._db, run, stages.values()):
+                self._view.take(promotion)
+            self._view.take(RunSeen(run=run, at=self._db.now()))
+        return self._run
+
+    def _tell(self, rows: list[Any], stages: dict[int, StageRun]) -> None:
+        """Tell every move, the last one of each stage with all that is known now."""
+        moves = [row for row in rows if row.entity == "stage" and row.ref in stages]
+        last = {row.ref: row.id for row in moves}
+        for row in moves:
+            stage = stages[row.ref]
+            if row.id != last[row.ref] or row.new != stage.status:
+                stage = _as_it_was(stage, Status(row.new))
+            self._open_logs(stages[row.ref])
+            if stage.status.final:
+                while self._output(_CHUNKS, only=stage.id):
+                    pass
+            self._view.take(StageSeen(stage=stage, at=row.at))
+
+    def _open_logs(self, stage: StageRun) -> None:
+        if not stage.attempts or (self._only is not None and stage.id not in self._only):
+            return
+        for attempt in runs.attempts(self._db, stage.id):
+            if attempt.id not in self._readers and attempt.id not in self._ended:
+                self._readers[attempt.id] = (stage, attempt.number, Reader(self._settings.logs, attempt.id))
+
+    def _output(self, limit: int, *, only: int | None = None) -> bool:
+        """Tell new output, at most `limit` pieces of each log; return whether there may be more at once."""
+        more = False
+        for attempt, (stage, number, reader) in list(self._readers.items()):
+            if only is not None and stage.id != only:
+                continue
+            told = 0
+            for chunk in reader.chunks():
+                text = chunk.text().decode(errors="replace").removesuffix("\n")
+                self._view.take(
+                    Output(
+                        stage=stage.name,
+                        attempt=number,
+                        stream=chunk.stream,
+                        first=chunk.first,
+                        text=text,
+                        at=chunk.at,
+                    )
+                )
+                told += 1
+                if told >= limit:
+                    break
+            if reader.ended:
+                del self._readers[attempt]
+                self._ended.add(attempt)
+            more = more or told >= limit
+        return more
+
+
+def _as_it_was(stage: StageRun, status: Status) -> StageRun:
+    """Return the stage at an earlier status, without what came later."""
+    begun = None if status is Status.QUEUED else stage.started_at
+    return replace(stage, status=status, started_at=begun, finished_at=None, result={}, reason="", cause="")
+
+
+def snapshot(db: Database, run: Run) -> Board:
+    """Return the board of a run as it is now, without output."""
+    board = Board(last=runs.last_durations(db, run.pipeline, before=run.id))
+    board.take(RunSeen(run=run, at=db.now()))
+    stages = runs.stages(db, run.id)
+    for stage in stages:
+        board.take(StageSeen(stage=stage, at=db.now()))
+    for promotion in promotions_of(db, run, stages):
+        board.take(promotion)
+    return board
+
+
+class Watching:
+    """A follower in a thread of its own, beside the work that it tells of."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._stop = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="view", daemon=True)
+
+    def __enter__(self) -> Watching:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it tell what is there already, and wait for that."""
+        self._stop.set()
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            self._follower.follow(until=lambda run: run.status.final or self._stop.is_set())
+        except Exception as error:
+            self._error = error
