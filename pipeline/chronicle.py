@@ -122,22 +122,26 @@ def events(db: Database, run_id: int, after: int = 0) -> list[Move]:
     return [Move(name=row.name or "", **{name: getattr(row, name) for name in names}) for row in rows]
 
 
-def last_durations(db: Database, pipeline: str) -> dict[str, float]:
-    """Return how many seconds each stage took when it last succeeded, by name."""
+def last_durations(db: Database, pipeline: str, *, before: int | None = None) -> dict[str, float]:
+    """Return how many seconds each stage took when it last succeeded, by name; seen from the run `before`."""
     query = (
         select(stages_table.c.name, stages_table.c.started_at, stages_table.c.finished_at)
         .select_from(stages_table.join(runs_table, stages_table.c.run_id == runs_table.c.id))
         .where(runs_table.c.pipeline == pipeline, stages_table.c.status == Status.SUCCEEDED)
-        .where(stages_table.c.started_at.is_not(None), runs_table.c.id > _recent(db, pipeline))
+        .where(stages_table.c.started_at.is_not(None), runs_table.c.id > _recent(db, pipeline, before))
         .order_by(stages_table.c.id)
     )
+    if before is not None:
+        query = query.where(runs_table.c.id < before)
     with db.read() as connection:
         return {row.name: row.finished_at - row.started_at for row in connection.execute(query)}
 
 
-def _recent(db: Database, pipeline: str, count: int = 10) -> int:
-    """Return the id before the last `count` runs of a pipeline."""
+def _recent(db: Database, pipeline: str, before: int | None, count: int = 10) -> int:
+    """Return the id before the last `count` runs of a pipeline, counted back from the run `before` or the newest."""
     last = select(runs_table.c.id).where(runs_table.c.pipeline == pipeline).order_by(runs_table.c.id.desc())
+    if before is not None:
+        last = last.where(runs_table.c.id < before)
     with db.read() as connection:
         first = connection.execute(select(func.min(last.limit(count).subquery().c.id))).scalar()
     return (first or 1) - 1

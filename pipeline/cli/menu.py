@@ -6,7 +6,7 @@ them equal to what the commands say of themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -100,9 +100,9 @@ class Described(click.Command):
                 formatter.write("".join(f"  {line}\n" for line in self.examples.strip().splitlines()))
 
 
-def command(name: str, *, examples: str = "", **attributes: Any) -> Any:
+def command(name: str, *, examples: str = "", **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a command of the menu, with examples under its help."""
-    return click.command(
+    made: Callable[[Callable[..., Any]], click.Command] = click.command(
         name,
         cls=Described,
         examples=examples,
@@ -110,3 +110,4 @@ def command(name: str, *, examples: str = "", **attributes: Any) -> Any:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         **attributes,
     )
+    return made
