@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import BinaryIO
+from xml.parsers import expat as plain_expat
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
@@ -85,14 +87,15 @@ class _Reader:
         # Straight to the target: the wrapper's own copies of names and attributes double the time of a large report.
         expat.ordered_attributes = False
         expat.StartElementHandler, expat.EndElementHandler = self._target.start, self._target.end
-        fed = 0
+        fed, done, bound = 0, 0, self._limits.tag * (2 if _defers() else 1)
         for text in self._text:
             data = text.encode()
             fed += len(data)
             parser.feed(data)
             self._target.check()
             # expat keeps an unfinished tag and scans it again with every chunk: without a bound that takes minutes.
-            if fed - expat.CurrentByteIndex > self._limits.tag:
+            done = max(done, expat.CurrentByteIndex)  # -1 while it waits for more
+            if fed - done > bound:
                 raise Refused(f"one tag or comment is longer than {_size(self._limits.tag)}", ODD)
             yield
         if self._text.over:
@@ -152,6 +155,20 @@ class _Reader:
             yield f"texts of {_plural(self._omitted, 'test')} left out: those before them fill the room"
         if self._text.replaced:
             yield f"{_plural(self._text.replaced, 'character')} replaced: not allowed in XML, or not in the encoding"
+
+
+@cache
+def _defers() -> bool:
+    """Tell whether expat waits until an unfinished tag has doubled before it looks at it again.
+
+    It does since 2.6, and before that in distributions that took over the cure of CVE-2023-52425.
+    """
+    seen: list[str] = []
+    parser = plain_expat.ParserCreate()
+    parser.StartElementHandler = lambda name, _: seen.append(name)
+    parser.Parse(b'<a b="' + b"x" * 100)
+    parser.Parse(b'">')
+    return not seen
 
 
 def _plural(count: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline.reports import Case, Report, Status
 from pipeline.reports.read import read
 from tests.pipeline.hostile_reports import REPORTS, Stream, large
-from tests.pipeline.test_report_vectors import ENTRIES, vectors
+from tests.pipeline.test_report_vectors import ENTRIES, needs_vectors, vectors
 
 PROJECT = Path(__file__).parents[2]
 REFUSED = {
@@ -96,6 +96,7 @@ small = st.sampled_from(sorted(name for name, entry in ENTRIES.items() if entry[
 fuzzed = settings(max_examples=400, derandomize=True, deadline=None, database=None)
 
 
+@needs_vectors
 @fuzzed
 @given(name=small, place=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_report_is_broken_and_keeps_a_part_of_its_cases(name: str, place: float) -> None:
@@ -107,6 +108,7 @@ def test_a_truncated_report_is_broken_and_keeps_a_part_of_its_cases(name: str, p
     assert report.totals.tests <= whole.totals.tests
 
 
+@needs_vectors
 @fuzzed
 @given(
     name=small,
@@ -177,6 +179,7 @@ def has_failed(test: ET.Element) -> bool:
     return any(child.tag.rpartition("}")[2] in ("failure", "error") for child in test.iter())
 
 
+@needs_vectors
 def test_a_stream_that_answers_in_small_pieces_gives_the_same_cases() -> None:
     data = (vectors() / "dorny/external__java__pulsar-test-report.xml").read_bytes()
     _, whole = consistent(data)
