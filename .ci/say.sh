@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the scripts of this directory have in common: how they speak, and how they ask for Debian packages.
-# Sourced, never run. It knows nothing of Docker, images or Python.
+# Sourced, never run. It knows nothing of Docker, images or Python, but that the scripts use pipe's own engine.
+
+[ -z "${PIPE_ENGINE:-}" ] || export DOCKER_HOST=$PIPE_ENGINE
 
 say() { printf '\033[2m·\033[0m %s\n' "$*" >&2; }
 
