@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from pipeline.bell import CHANNEL, Bell
-from pipeline.dialects import connect, refusal
+from pipeline.dialects import connect, refusal, shown
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
 
-HEAD = "0001"  # the newest revision in `migrations`; a test compares
+HEAD = "0002"  # the newest revision in `migrations`; a test compares
 TURN = 7309451  # the advisory lock that PostgreSQL's writers take
 
 
@@ -182,11 +182,3 @@ def inserted(tx: Connection, table: Table, values: Mapping[str, Any]) -> int:
     key = tx.execute(table.insert().values(**values)).inserted_primary_key
     assert key is not None
     return int(key[0])
-
-
-def shown(url: str) -> str:
-    """Return the URL as a person may read it, without a password."""
-    from sqlalchemy import make_url
-
-    parsed = make_url(url)
-    return str(parsed.database) if parsed.drivername.startswith("sqlite") else parsed.render_as_string()

@@ -144,8 +144,6 @@ _POSTGRESQL = {  # classes and codes of SQLSTATE
 
 def refusal(url: str, error: exc.DBAPIError) -> Unavailable | None:
     """Return what a database's error means to a person, or None when it is a mistake of ours."""
-    from pipeline.db import shown
-
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite_refusal(shown(url), error.orig)
     code = getattr(error.orig, "sqlstate", None) or ""
@@ -154,6 +152,12 @@ def refusal(url: str, error: exc.DBAPIError) -> Unavailable | None:
         news, hint = "can not be reached", "is PostgreSQL running there? look at PIPE_DATABASE_URL"
     first = str(error.orig).strip().splitlines() or [""]
     return Unavailable(f"{shown(url)} {news}: {first[0]}", hint=hint) if news else None
+
+
+def shown(url: str) -> str:
+    """Return the URL as a person may read it, without a password."""
+    parsed = make_url(url)
+    return str(parsed.database) if parsed.drivername.startswith("sqlite") else parsed.render_as_string()
 
 
 def _sqlite_refusal(path: str, error: sqlite3.Error) -> Unavailable | None:

@@ -1,8 +1,8 @@
 """The verbs of a run: accept, look, cancel, retry, resume. Each public one opens its transaction.
 
 A run is accepted whole: itself, its stages, the jobs of those that may start, history. The verbs of a
-worker are `attempts`, the questions of views `chronicle`, both found here too; what follows from a change is
-`progress`; tests, artifacts and builds are `results`.
+worker are `attempts`, the questions of views `chronicle`; they are found here too, with `builds` and `artifacts`.
+What follows from a change is `progress`; test results are `results`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import insert, select, update
 
 from pipeline import progress, queue, records
+from pipeline.artifacts import record as record_artifacts
 from pipeline.attempts import begin, finish, finish_waiting, reap, wake_promotion
+from pipeline.builds import previous as previous_build
+from pipeline.builds import record as record_build
 from pipeline.chronicle import (
     Move,
     attempts,
@@ -57,7 +60,10 @@ __all__ = [
     "get",
     "last_durations",
     "listing",
+    "previous_build",
     "reap",
+    "record_artifacts",
+    "record_build",
     "resume",
     "retry",
     "stage",

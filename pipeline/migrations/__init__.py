@@ -26,6 +26,8 @@ def create(tx: Connection, head: str, now: float) -> None:
             f"the database holds tables that are not Pipewright's: {', '.join(sorted(tables)[:5])}",
             hint="give Pipewright a database of its own: PIPE_DATABASE_URL",
         )
+    if tx.dialect.name == "postgresql":
+        schema.for_postgresql()
     schema.metadata.create_all(tx, checkfirst=False)
     tx.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     tx.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{head}')")

@@ -4,6 +4,7 @@ from alembic import context
 
 from pipeline import schema
 
+schema.for_postgresql()
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
