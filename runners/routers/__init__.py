@@ -65,6 +65,15 @@ class Router(Protocol):
     def ensure(self, route: Route, colour: Colour, backend: Backend) -> None:
         """Make the proxy know this environment and the servers of one colour. Reloads only when something changed."""
 
+    def wake(self) -> None:
+        """Make the router run again as recorded, when it does not; idempotent."""
+
+    def distrust(self, route: Route, colour: Colour) -> None:
+        """Take the servers of a colour that is not live for down until their checks pass anew.
+
+        Before they are replaced: an address that answered a moment ago would else count as ready.
+        """
+
     def look(self, route: Route) -> Pointing:
         """Return where the traffic goes."""
 

@@ -10,7 +10,7 @@ container's address to the next one that starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +75,18 @@ class Instance:
     config_hash: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Commands that look at the idle colour from inside the environment's network."""
+
+    promotion: int
+    image: str
+    commands: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    workspace: str = ""  # a folder of this host, mounted where the commands run
+    timeout_seconds: float = 600.0
+
+
 class Target(Protocol):
     """Keeps releases alive; see the module for the order of calls."""
 
@@ -86,6 +98,9 @@ class Target(Protocol):
 
     def run_before(self, place: Place, release: Release, promotion: int, secrets: Mapping[str, str]) -> str:
         """Run the before-hook once for this promotion and return its output. Raises StageFailed."""
+
+    def forget_before(self, place: Place, promotion: int) -> None:
+        """Remove what the before-hook left, after its end was recorded; idempotent."""
 
     def servers(self, place: Place, release: Release, colour: Colour) -> list[Server]:
         """Return where the replicas of this colour are or will be: fixed, known before they start."""
@@ -102,6 +117,12 @@ class Target(Protocol):
         self, place: Place, release: Release, colour: Colour, promotion: int, epoch: int, secrets: Mapping[str, str]
     ) -> None:
         """Start the processes of a colour that must not run twice."""
+
+    def run_check(self, place: Place, check: Check, on_output: Callable[[bytes], None]) -> int | None:
+        """Run commands inside the environment's network and return the exit code, None when time was up.
+
+        Repeatable: what an earlier try left is removed first. Raises StageFailed, Unavailable.
+        """
 
     def observe(self, place: Place) -> list[Instance]:
         """Return everything of this environment that exists, whatever made it."""
