@@ -116,6 +116,9 @@ class Engine(Protocol):
     def logs(self, container: str) -> Iterator[tuple[Stream, bytes]]:
         """Yield all output from the first byte, and follow it to the end."""
 
+    def tail(self, container: str, *, lines: int) -> bytes:
+        """Return the last lines of its output, running or not, out and err as they came; empty when it is gone."""
+
     def wait(self, container: str, *, timeout_seconds: float | None = None) -> Exit | None:
         """Return how it ended, or None when it still runs after `timeout_seconds`."""
 

@@ -107,6 +107,17 @@ class DockerEngine:
             chunks = answer.raw.stream(1 << 18, decode_content=False)
             yield from frames.demultiplex(frames.from_chunks(chunks))
 
+    def tail(self, container: str, *, lines: int) -> bytes:
+        """Return the last lines of its output, running or not, out and err as they came; empty when it is gone."""
+        from docker.errors import NotFound
+
+        wish = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+        with self._daemon.asked(f"reading the log of {container}") as client, contextlib.suppress(NotFound):
+            with _answer(client, "GET", f"/containers/{container}/logs", params=wish) as answer:
+                chunks = answer.raw.stream(1 << 16, decode_content=False)
+                return b"".join(data for _, data in frames.demultiplex(frames.from_chunks(chunks)))
+        return b""
+
     def wait(self, container: str, *, timeout_seconds: float | None = None) -> Exit | None:
         """Return how it ended, or None when it still runs after `timeout_seconds`."""
         from requests.exceptions import ConnectionError as Lost

@@ -115,6 +115,16 @@ class DummyEngine:
         box = self._box(container)
         return follow(box.process, 0, lambda: box.state != "running")
 
+    def tail(self, container: str, *, lines: int) -> bytes:
+        """Return the last lines of its output, running or not, out and err as they came; empty when it is gone."""
+        box = self.world.boxes.get(container)
+        box = box or next((b for b in self.world.boxes.values() if b.spec.name == container), None)
+        if box is None:
+            return b""
+        with self.world.changed:
+            written = b"".join(data for _, data in box.process.output)
+        return b"".join(written.splitlines(keepends=True)[-lines:])
+
     def wait(self, container: str, *, timeout_seconds: float | None = None) -> Exit | None:
         """Return how it ended, or None when it still runs after `timeout_seconds`."""
         box = self._box(container)
