@@ -112,10 +112,13 @@ class DockerEngine:
         from docker.errors import NotFound
 
         wish = {"stdout": "1", "stderr": "1", "tail": str(lines)}
-        with self._daemon.asked(f"reading the log of {container}") as client, contextlib.suppress(NotFound):
-            with _answer(client, "GET", f"/containers/{container}/logs", params=wish) as answer:
-                chunks = answer.raw.stream(1 << 16, decode_content=False)
-                return b"".join(data for _, data in frames.demultiplex(frames.from_chunks(chunks)))
+        with (
+            self._daemon.asked(f"reading the log of {container}") as client,
+            contextlib.suppress(NotFound),
+            _answer(client, "GET", f"/containers/{container}/logs", params=wish) as answer,
+        ):
+            chunks = answer.raw.stream(1 << 16, decode_content=False)
+            return b"".join(data for _, data in frames.demultiplex(frames.from_chunks(chunks)))
         return b""
 
     def wait(self, container: str, *, timeout_seconds: float | None = None) -> Exit | None:

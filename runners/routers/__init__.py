@@ -68,11 +68,14 @@ class Router(Protocol):
     def wake(self) -> None:
         """Make the router run again as recorded, when it does not; idempotent."""
 
-    def distrust(self, route: Route, colour: Colour) -> None:
-        """Take the servers of a colour that is not live for down until their checks pass anew.
+    def suspend(self, route: Route, colour: Colour) -> None:
+        """Stop checking a colour that is not live, before its servers are replaced: none of them counts as up.
 
-        Before they are replaced: an address that answered a moment ago would else count as ready.
+        Else an address that answered a moment ago would count as ready. Raises NeedsAttention for the live colour.
         """
+
+    def examine(self, route: Route, colour: Colour) -> None:
+        """Check a suspended colour from now on; each server is down until its checks have passed."""
 
     def look(self, route: Route) -> Pointing:
         """Return where the traffic goes."""

@@ -59,15 +59,23 @@ class HaproxyRouter:
             if entries:
                 self._proxy.apply(entries, entries)
 
-    def distrust(self, route: Route, colour: Colour) -> None:
-        """Take the servers of a colour that is not live for down until their checks pass anew."""
+    def suspend(self, route: Route, colour: Colour) -> None:
+        """Stop checking a colour that is not live, before its servers are replaced: none of them counts as up."""
+        self._set_servers(route, colour, "state maint")
+
+    def examine(self, route: Route, colour: Colour) -> None:
+        """Check a suspended colour from now on; each server is down until its checks have passed."""
+        self._set_servers(route, colour, "state ready", "health down")
+
+    def _set_servers(self, route: Route, colour: Colour, *states: str) -> None:
         with locked(self._folder):
             if self._running(route).get("live") == backend_name(route.key, colour):
                 raise NeedsAttention(
                     f"{colour} is live in {route.key} and can not be replaced", hint="`pipe env` tells what is where"
                 )
             for name in self._server_names(route, colour):
-                ask(self._folder, f"set server {backend_name(route.key, colour)}/{name} health down")
+                server = f"{backend_name(route.key, colour)}/{name}"
+                ask(self._folder, ";".join(f"set server {server} {state}" for state in states))
 
     def look(self, route: Route) -> Pointing:
         """Return where the traffic goes."""
@@ -140,7 +148,7 @@ class HaproxyRouter:
         """Ask through the public port which colour answers; None when nothing does."""
         entry = self._entry(route)
         live = _colour((read_map(self._folder, route.key) or Recorded()).live)
-        path = entry.backends[live].health_path if live in entry.backends else "/"
+        path = entry.backends[live].health_path if live and live in entry.backends else "/"
         address = "127.0.0.1" if self._settings.bind_address == "0.0.0.0" else self._settings.bind_address
         connection = http.client.HTTPConnection(address, route.port or self._settings.shared_port, timeout=5)
         try:

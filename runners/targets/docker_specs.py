@@ -84,8 +84,9 @@ def slots(place: Place, release: Release, colour: Colour) -> list[Slot]:
 
 def secret_uses(release: Release, own: list[SecretUse]) -> dict[str, str]:
     """Return secret name -> "file" or "env" for a process: its own, and those of the environment that nobody names."""
-    read = [*processes(release).values(), *(Accessory.model_validate(data) for data in release.accessories.values())]
-    named = {use.name for one in read for use in one.secrets}
+    accessories = [Accessory.model_validate(data) for data in release.accessories.values()]
+    lists = [one.secrets for one in processes(release).values()] + [one.secrets for one in accessories]
+    named = {use.name for uses in lists for use in uses}
     return {**{name: "file" for name in release.secrets if name not in named}, **{use.name: use.as_ for use in own}}
 
 
