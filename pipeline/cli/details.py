@@ -52,7 +52,7 @@ def as_text(db: Database, settings: Settings, run: Run) -> None:
     """Print the run for a person."""
     from pipeline import runs
 
-    board = snapshot(db, run)
+    board = snapshot(db, settings, run)
     now = db.now()
     event = run.event
     by = f", by {event.by}" if event.by else ""

@@ -21,6 +21,12 @@ class Found:
     path: Path
     shown: str
 
+    @property
+    def root(self) -> Path:
+        """Return the repository's top folder, or the definition's own folder where it is in none."""
+        folder = self.path.parent
+        return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), folder)
+
 
 def find_definition(folder: Path) -> Found | None:
     """Return the `pipe.yml` of `folder` or of the nearest folder above, up to the repository's root."""
@@ -41,7 +47,7 @@ def definition(given: Path | None, *, folder: Path | None = None) -> Found:
             given = given / NAME
         if not given.is_file():
             raise DefinitionError(f"{given}: there is no such file", hint="`pipe init` writes a pipe.yml")
-        return Found(given, str(given))
+        return Found(given.absolute(), str(given))
     found = find_definition(here)
     if found:
         return found

@@ -6,14 +6,14 @@ it and from any other. How it is shown is the view's.
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline import runs
-from pipeline.cli.view_board import Board, Output, RunSeen, StageSeen
+from pipeline import logs, runs
+from pipeline.cli.view_board import TAIL, Board, Output, RunSeen, StageSeen
 from pipeline.cli.view_promotions import promotions_of
 from pipeline.model import Run, StageRun, Status
 from pipeline.segments import Reader
@@ -132,40 +132,17 @@ def _as_it_was(stage: StageRun, status: Status) -> StageRun:
     return replace(stage, status=status, started_at=begun, finished_at=None, result={}, reason="", cause="")
 
 
-def snapshot(db: Database, run: Run) -> Board:
-    """Return the board of a run as it is now, without output."""
+def snapshot(db: Database, settings: Settings, run: Run) -> Board:
+    """Return the board of a run as it is now; of the output, only the last lines of what broke."""
     board = Board(last=runs.last_durations(db, run.pipeline, before=run.id))
     board.take(RunSeen(run=run, at=db.now()))
     stages = runs.stages(db, run.id)
     for stage in stages:
         board.take(StageSeen(stage=stage, at=db.now()))
+        if stage.status in (Status.FAILED, Status.ERRORED) and stage.attempts:
+            attempt = runs.attempts(db, stage.id)[-1]
+            lines = logs.tail(settings, attempt.id, TAIL)
+            board.tails[stage.name] = deque(line.text for line in lines)
     for promotion in promotions_of(db, run, stages):
         board.take(promotion)
     return board
-
-
-class Watching:
-    """A follower in a thread of its own, beside the work that it tells of."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._work, name="view", daemon=True)
-
-    def __enter__(self) -> Watching:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let it tell what is there already, and wait for that."""
-        self._stop.set()
-        self._thread.join()
-        if self._error:
-            raise self._error
-
-    def _work(self) -> None:
-        try:
-            self._follower.follow(until=lambda run: run.status.final or self._stop.is_set())
-        except Exception as error:
-            self._error = error

@@ -72,7 +72,8 @@ class JsonView:
         self.draw(now)
 
     def _output(self, event: Output) -> None:
-        common = {"event": "output", "stage": event.stage, "attempt": event.attempt, "stream": event.stream}
+        run = self.board.run.id if self.board.run else None
+        common = {"event": "output", "run": run, "stage": event.stage, "attempt": event.attempt, "stream": event.stream}
         for number, text in enumerate(event.text.split("\n"), start=event.first):
             self._write({**common, "line": number, "text": text, "at": event.at})
 
@@ -98,7 +99,7 @@ def run_fields(run: Run) -> dict[str, Any]:
         "pipeline": run.pipeline,
         "status": str(run.status),
         "reason": run.reason,
-        "cause": event.kind,
+        "trigger": event.kind,
         "branch": event.branch,
         "tag": event.tag,
         "sha": event.sha,
