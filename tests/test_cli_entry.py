@@ -136,3 +136,17 @@ def test_ctrl_c_cancels_once_and_leaves_at_once_the_second_time(how_often: str) 
     assert child.returncode == 130
     assert time.monotonic() - begun < 10
     assert ("left at once" in err) == (how_often == "twice")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_its_completion_script(shell: str, tmp_path: Path) -> None:
+    done = pipe("completion", shell, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"_PIPE_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_a_shell_that_completes_gets_commands_and_their_meaning(tmp_path: Path) -> None:
+    asked = {"_PIPE_COMPLETE": "fish_complete", "COMP_WORDS": "pipe lo", "COMP_CWORD": "lo"}
+    done = pipe(cwd=tmp_path, **asked)
+    assert done.stdout == "plain,logs\tPrint what the stages of a run wrote.\n"
+    assert done.stderr == ""
