@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipeline.cli.view_board import Event, Output, PromotionSeen, RunSeen, Said, StageSeen
+from pipeline.cli.view_board import Event, FailedTest, Output, PromotionSeen, ReportSeen, RunSeen, Said, StageSeen
 from pipeline.model import Event as Cause
 from pipeline.model import Image, Run, StageRun, Status
 
@@ -68,13 +68,13 @@ RELEASE = stage("release", "promote", "push")
 ALL = (IMAGE, LINT, UNIT1, UNIT2, PUSH, RELEASE)
 
 CACHE = {"instructions": 11, "hits": 9, "saved_seconds": 14.2, "steps": []}
-FAILING = {
-    "totals": {"tests": 41, "failures": 1, "errors": 0, "skipped": 2},
-    "failing": [
-        {"name": "tests.test_cart::test_total", "message": "assert 3 == 4\n +  where 3 = total()", "newly": True}
-    ],
-}
-GREEN = {"totals": {"tests": 41, "failures": 0, "errors": 0, "skipped": 0}, "failing": []}
+WRONG = FailedTest(
+    name="tests.test_cart::test_total", message="assert 3 == 4\n +  where 3 = total()", news="newly failing"
+)
+
+
+def _tested(name: str, at: float, *failing: FailedTest) -> ReportSeen:
+    return ReportSeen(stage=name, tests=41, bad=len(failing), skipped=2 * len(failing), failing=failing, at=at)
 
 
 def _seen(row: StageRun, at: float, **changes: Any) -> StageSeen:
@@ -122,8 +122,10 @@ def failing() -> list[Event]:
     return [
         *opening(),
         _says("unit [shard=1]", 3, "E   assert 3 == 4", 1013.9),
-        _ended(UNIT1, 1006.1, 1014.0, Status.FAILED, result={"tests": FAILING}, cause="failed", reason=why),
-        _ended(UNIT2, 1006.1, 1015.0, result={"tests": GREEN}),
+        _tested(UNIT1.name, 1014.0, WRONG),
+        _ended(UNIT1, 1006.1, 1014.0, Status.FAILED, cause="failed", reason=why),
+        _tested(UNIT2.name, 1015.0),
+        _ended(UNIT2, 1006.1, 1015.0),
         _seen(PUSH, 1015.0, status=Status.SKIPPED, reason="unit [shard=1] failed"),
         _seen(RELEASE, 1015.0, status=Status.SKIPPED, reason="push was skipped"),
         RunSeen(run=replace(RUN, status=Status.FAILED, reason="unit [shard=1] failed", finished_at=1015.0), at=1015.0),
@@ -134,8 +136,10 @@ def _to_the_gate() -> list[Event]:
     digest = Image(id="sha256:" + "ab" * 32, repository="127.0.0.1:5461/shop", digest="sha256:" + "cd" * 32)
     return [
         *opening(),
-        _ended(UNIT1, 1006.1, 1014.0, result={"tests": GREEN}),
-        _ended(UNIT2, 1006.1, 1015.0, result={"tests": GREEN}),
+        _tested(UNIT1.name, 1014.0),
+        _ended(UNIT1, 1006.1, 1014.0),
+        _tested(UNIT2.name, 1015.0),
+        _ended(UNIT2, 1006.1, 1015.0),
         _began(PUSH, 1015.1),
         _ended(PUSH, 1015.1, 1016.0, image=digest),
         _began(RELEASE, 1016.1),

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.cli.exits import Exit, of_status
-from pipeline.cli.view_board import Board, Event, Output, Said, StageSeen
+from pipeline.cli.view_board import Board, Event, Output, ReportSeen, Said, StageSeen
 from pipeline.cli.view_json import JsonView
 from pipeline.cli.view_live import LiveView
 from pipeline.cli.view_plain import PlainView
@@ -103,7 +103,8 @@ def test_failing_tests_come_first_with_their_message() -> None:
 
 
 def test_without_a_test_to_blame_the_last_lines_are_shown() -> None:
-    events = [e for e in story.failing() if not (isinstance(e, StageSeen) and e.stage.status is Status.FAILED)]
+    events = [e for e in story.failing() if not isinstance(e, ReportSeen)]
+    events = [e for e in events if not (isinstance(e, StageSeen) and e.stage.status is Status.FAILED)]
     broken = replace(story.UNIT1, status=Status.FAILED, started_at=1006.1, finished_at=1014.0, reason="it said no")
     text = closing([*events, StageSeen(stage=broken, at=1014.0)])
     assert "unit [shard=1], its last lines" in text
@@ -225,7 +226,7 @@ def test_json_events_tell_every_line_and_end_with_a_summary() -> None:
     assert events[-1]["event"] == "summary"
     assert events[-1]["status"] == "failed"
     assert events[-1]["failing_tests"] == [
-        {"stage": "unit [shard=1]", "name": "tests.test_cart::test_total", "newly": True,
+        {"stage": "unit [shard=1]", "name": "tests.test_cart::test_total", "news": "newly failing",
          "message": "assert 3 == 4\n +  where 3 = total()"}
     ]  # fmt: skip
     lines = [(e["line"], e["text"]) for e in events if e["event"] == "output" and e["stage"] == "image"]

@@ -13,7 +13,7 @@ from pipeline.cli.view_facts import layers
 from pipeline.cli.view_follow import snapshot
 from pipeline.cli.view_json import run_fields, stage_fields
 from pipeline.cli.view_summary import summary
-from pipeline.cli.view_text import ago, lasted
+from pipeline.cli.view_text import ago, lasted, size
 from pipeline.cli.view_tree import origin
 from pipeline.model import Attempt, StageRun
 
@@ -64,6 +64,8 @@ def as_text(db: Database, settings: Settings, run: Run) -> None:
     for stage in board.ordered:
         _commands(stage, runs.attempts(db, stage.id))
         _layers(stage)
+    _slowest(db, run)
+    _artifacts(db, run)
 
 
 def _commands(stage: StageRun, attempts: list[Attempt]) -> None:
@@ -106,3 +108,21 @@ def _layer(step: Mapping[str, Any]) -> list[tuple[str, str] | str]:
         lasted(float(step.get("cost_seconds") or 0)),
         f"{text}  ({why})" if why else text,
     ]
+
+
+def _slowest(db: Database, run: Run) -> None:
+    from pipeline import results
+
+    found = [one for one in results.slowest(db, run.id, limit=5) if (one.case.seconds or 0) >= 1]
+    if found:
+        tables.say([("\nslowest tests", "bold")])
+        tables.show([(lasted(one.case.seconds or 0), one.stage, one.case.id) for one in found], indent=2)
+
+
+def _artifacts(db: Database, run: Run) -> None:
+    from pipeline import artifacts
+
+    found = artifacts.of_run(db, run.id)
+    if found:
+        tables.say([("\nartifacts", "bold")])
+        tables.show([(size(row.size_bytes), row.stage, row.path) for row in found], indent=2)

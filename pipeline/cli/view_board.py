@@ -61,6 +61,28 @@ class PromotionSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTest:
+    """A test that said no, and what it said; `news` is empty where nothing is known of earlier runs."""
+
+    name: str
+    message: str = ""
+    news: str = ""  # newly failing | still failing | flaky
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSeen:
+    """The test reports of a stage that has ended; `failing` may be cut short."""
+
+    stage: str
+    tests: int
+    bad: int
+    skipped: int = 0
+    flaky: int = 0
+    failing: tuple[FailedTest, ...] = ()
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """A word of the command itself, such as that it is cancelling."""
 
@@ -68,7 +90,7 @@ class Said:
     at: float = 0.0
 
 
-Event = RunSeen | StageSeen | Output | PromotionSeen | Said
+Event = RunSeen | StageSeen | Output | PromotionSeen | ReportSeen | Said
 
 
 @dataclass
@@ -79,6 +101,7 @@ class Board:
     run: Run | None = None
     stages: dict[str, StageRun] = field(default_factory=dict)
     promotions: dict[str, PromotionSeen] = field(default_factory=dict)  # by stage
+    reports: dict[str, ReportSeen] = field(default_factory=dict)  # by stage
     tails: dict[str, deque[str]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
@@ -91,6 +114,8 @@ class Board:
                 self.stages[event.stage.name] = event.stage
             case PromotionSeen():
                 self.promotions[event.stage] = event
+            case ReportSeen():
+                self.reports[event.stage] = event
             case Output():
                 tail = self.tails.setdefault(event.stage, deque(maxlen=TAIL))
                 tail.extend(event.text.rsplit("\n", TAIL)[-TAIL:])
@@ -101,6 +126,12 @@ class Board:
     def ordered(self) -> list[StageRun]:
         """Return the stages in the order of the file."""
         return sorted(self.stages.values(), key=lambda stage: stage.position)
+
+    def failing(self, stage: StageRun) -> tuple[FailedTest, ...]:
+        """Return the tests of this stage that failed, the new ones first."""
+        report = self.reports.get(stage.name)
+        found = [test for test in report.failing if test.news != "flaky"] if report else []
+        return tuple(sorted(found, key=lambda test: test.news != "newly failing"))
 
     @property
     def waiting(self) -> list[PromotionSeen]:

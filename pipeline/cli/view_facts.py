@@ -1,51 +1,29 @@
-"""What a stage left to tell, read from its stored result: cached steps, tests, addresses, seconds saved.
+"""What a stage left to tell, in a few words: tests, cached steps, a digest, seconds saved.
 
-The stages write `result` (see `runners.stages`); here it becomes words. A key that is not
-there is no news, so that records of older versions can still be shown.
+The stages write `result` (see `runners.stages`); a key that is not there is no news, so that
+records of older versions can still be shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from pipeline.cli.view_board import Board, ReportSeen
 from pipeline.cli.view_text import counted, lasted
 from pipeline.model import StageRun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedTest:
-    """A test that said no, and what it said."""
-
-    stage: str
-    name: str
-    message: str
-    newly: bool | None = None  # None: it is not known whether it passed before
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def notes(stage: StageRun) -> list[str]:
+def notes(stage: StageRun, board: Board) -> list[str]:
     """Return short notes on how the stage went, the most telling first."""
-    found = [_tests(stage), _cache(stage), _pushed(stage)]
+    found = [_tests(board.reports.get(stage.name)), _cache(stage), _pushed(stage)]
     return [note for note in found if note]
 
 
-def failed_tests(stage: StageRun) -> list[FailedTest]:
-    """Return the tests of this stage that failed, in the order of the report."""
-    tests = _mapping(stage.result.get("tests"))
-    return [
-        FailedTest(
-            stage=stage.name,
-            name=str(case.get("name", "")),
-            message=str(case.get("message", "")),
-            newly=case.get("newly"),
-        )
-        for case in map(_mapping, tests.get("failing") or ())
-    ]
+def layers(stage: StageRun) -> list[Mapping[str, Any]]:
+    """Return the cache report of a build, instruction by instruction: text, hit, seconds, why."""
+    steps = _mapping(stage.result.get("cache")).get("steps")
+    return [_mapping(step) for step in steps] if isinstance(steps, list) else []
 
 
 def saved_seconds(stage: StageRun) -> float:
@@ -53,15 +31,17 @@ def saved_seconds(stage: StageRun) -> float:
     return float(_mapping(stage.result.get("cache")).get("saved_seconds") or 0)
 
 
-def _tests(stage: StageRun) -> str:
-    totals = _mapping(_mapping(stage.result.get("tests")).get("totals"))
-    total = int(totals.get("tests") or 0)
-    if not total:
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _tests(report: ReportSeen | None) -> str:
+    if report is None or not report.tests:
         return ""
-    bad = int(totals.get("failures") or 0) + int(totals.get("errors") or 0)
-    skipped = int(totals.get("skipped") or 0)
-    text = f"{bad} of {counted(total, 'test')} failed" if bad else counted(total, "test")
-    return f"{text}, {skipped} skipped" if skipped else text
+    total = counted(report.tests, "test")
+    words = [f"{report.bad} of {total} failed" if report.bad else total]
+    words += [f"{count} {word}" for count, word in ((report.flaky, "flaky"), (report.skipped, "skipped")) if count]
+    return ", ".join(words)
 
 
 def _cache(stage: StageRun) -> str:
@@ -75,12 +55,6 @@ def _cache(stage: StageRun) -> str:
         return f"{text}, {why}"
     saved = saved_seconds(stage)
     return f"{text}, {lasted(saved)} saved" if saved >= 1 else text
-
-
-def layers(stage: StageRun) -> list[Mapping[str, Any]]:
-    """Return the cache report of a build, instruction by instruction: text, hit, seconds, why."""
-    steps = _mapping(stage.result.get("cache")).get("steps")
-    return [_mapping(step) for step in steps] if isinstance(steps, list) else []
 
 
 def _pushed(stage: StageRun) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import logs, runs
 from pipeline.cli.view_board import TAIL, Board, Output, RunSeen, StageSeen
 from pipeline.cli.view_promotions import promotions_of
+from pipeline.cli.view_reports import reports_of
 from pipeline.model import Run, StageRun, Status
 from pipeline.segments import Reader
 
@@ -88,7 +89,14 @@ class Follower:
             if stage.status.final:
                 while self._output(_CHUNKS, only=stage.id):
                     pass
+                self._reports(stage, row.at)
             self._view.take(StageSeen(stage=stage, at=row.at))
+
+    def _reports(self, stage: StageRun, at: float) -> None:
+        if stage.spec.get("reports"):
+            for report in reports_of(self._db, self._run_id, at=at):
+                if report.stage == stage.name:
+                    self._view.take(report)
 
     def _open_logs(self, stage: StageRun) -> None:
         if not stage.attempts or (self._only is not None and stage.id not in self._only):
@@ -143,6 +151,9 @@ def snapshot(db: Database, settings: Settings, run: Run) -> Board:
             attempt = runs.attempts(db, stage.id)[-1]
             lines = logs.tail(settings, attempt.id, TAIL)
             board.tails[stage.name] = deque(line.text for line in lines)
+    if any(stage.spec.get("reports") for stage in stages):
+        for report in reports_of(db, run.id, at=db.now()):
+            board.take(report)
     for promotion in promotions_of(db, run, stages):
         board.take(promotion)
     return board

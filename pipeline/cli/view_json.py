@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from pipeline.cli.view_board import Board, Event, Output, PromotionSeen, RunSeen, Said, StageSeen
-from pipeline.cli.view_facts import failed_tests, saved_seconds
+from pipeline.cli.view_board import Board, Event, Output, PromotionSeen, ReportSeen, RunSeen, Said, StageSeen
+from pipeline.cli.view_facts import saved_seconds
 from pipeline.cli.view_summary import next_commands
 from pipeline.model import Run, StageRun
 
@@ -35,6 +35,8 @@ class JsonView:
                 self._news(event.stage.name, {"event": "stage", **stage_fields(event.stage), "at": event.at})
             case PromotionSeen():
                 self._news(f"promotion {event.id}", {"event": "promotion", **_promotion(event), "at": event.at})
+            case ReportSeen():
+                self._news(f"tests of {event.stage}", {"event": "tests", **_report(event), "at": event.at})
             case Said():
                 self._write({"event": "notice", "text": event.text, "at": event.at})
 
@@ -59,9 +61,9 @@ class JsonView:
                 "seconds": round(board.elapsed(now), 3),
                 "stages": [stage_fields(stage) for stage in board.ordered],
                 "failing_tests": [
-                    {"stage": t.stage, "name": t.name, "message": t.message, "newly": t.newly}
+                    {"stage": stage.name, "name": test.name, "message": test.message, "news": test.news}
                     for stage in board.ordered
-                    for t in failed_tests(stage)
+                    for test in board.failing(stage)
                 ],
                 "environments": [_promotion(p) for p in board.promotions.values()],
                 "saved_seconds": round(sum(saved_seconds(stage) for stage in board.ordered), 3),
@@ -130,6 +132,16 @@ def stage_fields(stage: StageRun) -> dict[str, Any]:
         "result": dict(stage.result),
         "started_at": stage.started_at,
         "finished_at": stage.finished_at,
+    }
+
+
+def _report(event: ReportSeen) -> dict[str, Any]:
+    return {
+        "stage": event.stage,
+        "tests": event.tests,
+        "bad": event.bad,
+        "skipped": event.skipped,
+        "flaky": event.flaky,
     }
 
 

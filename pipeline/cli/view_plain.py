@@ -101,7 +101,7 @@ def _told(stage: StageRun, board: Board, now: float) -> str:
         case Status.WAITING:
             return "waits"
     seconds = took(stage, now) or 0.0
-    words = [*notes(stage)]
+    words = notes(stage, board)
     if stage.status is Status.SUCCEEDED:
         words.append(compared(seconds, board.last.get(stage.name)))
     else:

@@ -6,7 +6,7 @@ Lines are values, as in `view_tree`; both the live and the plain view end with t
 from __future__ import annotations
 
 from pipeline.cli.view_board import Board, took
-from pipeline.cli.view_facts import failed_tests, notes, saved_seconds
+from pipeline.cli.view_facts import notes, saved_seconds
 from pipeline.cli.view_text import compared, counted, harmless, lasted, shortened, wide
 from pipeline.cli.view_tree import GLYPHS, Line, address
 from pipeline.model import StageRun, Status
@@ -63,7 +63,7 @@ def _stage(stage: StageRun, board: Board, now: float, width: int, column: int) -
     seconds = took(stage, now)
     clock = "" if seconds is None or stage.status is Status.SKIPPED else lasted(seconds)
     lead = f" {name}{' ' * (column - wide(name))}  {stage.status:<9}  {clock:>7}  "
-    words = notes(stage)
+    words = notes(stage, board)
     if stage.status is Status.SUCCEEDED and seconds is not None:
         words.append(compared(seconds, board.last.get(stage.name)))
     elif stage.reason:
@@ -77,23 +77,24 @@ def _stage(stage: StageRun, board: Board, now: float, width: int, column: int) -
 
 
 def _tests(board: Board, width: int) -> list[Line]:
-    failing = [test for stage in board.ordered for test in failed_tests(stage)]
+    failing = [(stage.name, test) for stage in board.ordered for test in board.failing(stage)]
     if not failing:
         return []
-    failing.sort(key=lambda test: test.newly is False)  # what is new first
-    news = sum(test.newly is True for test in failing)
-    head = counted(len(failing), "failing test")
+    failing.sort(key=lambda item: item[1].news != "newly failing")
+    news = sum(test.news == "newly failing" for _, test in failing)
+    total = max(len(failing), sum(report.bad for report in board.reports.values()))
+    head = counted(total, "failing test")
     if news:
-        head += f", {'new' if news == len(failing) else f'{news} of them new'} since the last run"
+        head += f", {'new' if news == total else f'{news} of them new'} since the last run"
     lines: list[Line] = [[(f"  {head}", "bold")]]
-    several = len({test.stage for test in failing}) > 1
-    for test in failing[:_TESTS]:
-        where = f"  ({test.stage})" if several else ""
+    several = len({name for name, _ in failing}) > 1
+    for name, test in failing[:_TESTS]:
+        where = f"  ({name})" if several else ""
         lines.append([("  ✗ ", "bad"), (shortened(harmless(test.name + where, colour=False), width - 5), "")])
         message = harmless(test.message, colour=False).strip().splitlines()
         lines += [[("      ", ""), (shortened(text, width - 7), "dim")] for text in message[:3]]
-    if len(failing) > _TESTS:
-        lines.append([(f"    and {len(failing) - _TESTS} more: pipe show {board.run.id if board.run else ''}", "dim")])
+    if total > _TESTS:
+        lines.append([(f"    and {total - _TESTS} more: pipe show {board.run.id if board.run else ''}", "dim")])
     return lines
 
 
@@ -102,7 +103,7 @@ def _last_words(board: Board, width: int) -> list[Line]:
     lines: list[Line] = []
     for stage in board.ordered:
         tail = board.tails.get(stage.name)
-        if stage.status not in _BAD or failed_tests(stage) or not tail:
+        if stage.status not in _BAD or board.failing(stage) or not tail:
             continue
         lines.append([(f"  {stage.name}, its last lines", "bold")])
         lines += [[("    ", ""), (shortened(harmless(text, colour=False), width - 5), "dim")] for text in tail]

@@ -153,10 +153,10 @@ def _words(stage: StageRun, board: Board, promotion: PromotionSeen | None, now: 
         case Status.SUCCEEDED:
             seconds = took(stage, now)
             change = compared(seconds, board.last.get(stage.name)) if seconds is not None else ""
-            return ", ".join(note for note in (address(promotion), *notes(stage), change) if note), "dim"
+            return ", ".join(note for note in (address(promotion), *notes(stage, board), change) if note), "dim"
         case Status.SKIPPED:
             return stage.reason.partition("\n")[0], "dim"
-    return ", ".join([*notes(stage)[:1], stage.reason.partition("\n")[0]]), "bad"
+    return ", ".join([*notes(stage, board)[:1], stage.reason.partition("\n")[0]]), "bad"
 
 
 def _waits_for(stage: StageRun, board: Board) -> str:
