@@ -32,6 +32,7 @@ class Bell:
         self._glanced: int | None = None
         self._listen = listen
         self._let_go = let_go
+        self._thread: threading.Thread | None = None
         self.closed = threading.Event()
 
     def count(self) -> int:
@@ -66,14 +67,17 @@ class Bell:
             let_go, self._let_go, self._glance = self._let_go, None, None
         if let_go:
             let_go()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(10)
 
     def _start(self) -> None:
         with self._condition:
             if self._glance and self._glanced is None:
                 self._glanced = self._glance()
             listen, self._listen = self._listen, None
-        if listen:
-            threading.Thread(target=listen, args=(self,), name="bell", daemon=True).start()
+            if listen and not self.closed.is_set():
+                self._thread = threading.Thread(target=listen, args=(self,), name="bell", daemon=True)
+                self._thread.start()
 
     def _look(self) -> None:
         if self._glance:

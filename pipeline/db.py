@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 
 from pipeline.bell import CHANNEL, Bell
-from pipeline.dialects import connect, refusal, shown
+from pipeline.dialects import TURN, connect, refusal, shown
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 HEAD = "0002"  # the newest revision in `migrations`; a test compares
-TURN = 7309451  # the advisory lock that PostgreSQL's writers take
 
 
 class Database:

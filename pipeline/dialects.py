@@ -7,16 +7,18 @@ The only place that knows SQLite from PostgreSQL by name, beside the few stateme
 from __future__ import annotations
 
 import os
+import select
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from pipeline.bell import CHANNEL, Bell
 from pipeline.errors import Unavailable
+
+TURN = 7309451  # the advisory lock that PostgreSQL's writers take, one after the other
 
 
 def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
@@ -90,22 +92,41 @@ def _postgresql(url: str) -> tuple[Engine, Engine, Bell]:
             "PostgreSQL's driver is not installed here", hint="install the extra: pip install 'pipewright[postgres]'"
         ) from error
 
-    def listen(bell: Bell) -> None:
+    listener = _Listener(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
+    return engine, engine, Bell(listen=listener.listen, let_go=listener.let_go)
+
+
+class _Listener:
+    """Hears the commits of other processes on a connection of its own, and connects again when that is cut."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._awake, self._alarm = os.pipe()
+        self._listening = False
+
+    def listen(self, bell: Bell) -> None:
+        """Ring `bell` until it is closed."""
         import psycopg
 
-        target: Any = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._listening = True
         while not bell.closed.is_set():
             try:
-                with psycopg.connect(target, autocommit=True) as connection:
+                with psycopg.connect(self._target, autocommit=True) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     bell.ring()  # something may have happened before we listened
                     while not bell.closed.is_set():
-                        for _ in connection.notifies(timeout=0.5, stop_after=1):
+                        select.select([connection, self._awake], [], [])
+                        if list(connection.notifies(timeout=0)):
                             bell.ring()
             except psycopg.Error:
                 bell.closed.wait(1)
+        os.close(self._awake)
 
-    return engine, engine, Bell(listen=listen)
+    def let_go(self) -> None:
+        """End the waiting of `listen`; the bell is closed."""
+        os.close(self._alarm)
+        if not self._listening:
+            os.close(self._awake)
 
 
 _SQLITE_HINTS = {
@@ -130,9 +151,9 @@ _SQLITE_NEWS = {
     "SQLITE_NOTADB": "is not a database, or is damaged",
     "SQLITE_IOERR": "can not be read or written",
 }
+_REFUSED = ("refuses", "look at user, password and database in PIPE_DATABASE_URL, and at the server's pg_hba.conf")
+_AWAY = ("can not be reached", "is PostgreSQL running there? look at PIPE_DATABASE_URL")
 _POSTGRESQL = {  # classes and codes of SQLSTATE
-    "28": ("refuses this user", "look at user and password in PIPE_DATABASE_URL, and at the server's pg_hba.conf"),
-    "3D": ("has no such database", "make it with `createdb`, or correct PIPE_DATABASE_URL"),
     "42501": ("does not permit this", "the user must own the database's schema, or be granted the rights to it"),
     "53": ("has no resources left", "look at its disk and max_connections; runs go on when it recovers"),
     "25006": ("is read-only", "PIPE_DATABASE_URL must name the primary server"),
@@ -148,10 +169,11 @@ def refusal(url: str, error: exc.DBAPIError) -> Unavailable | None:
         return _sqlite_refusal(shown(url), error.orig)
     code = getattr(error.orig, "sqlstate", None) or ""
     news, hint = _POSTGRESQL.get(code) or _POSTGRESQL.get(code[:2]) or ("", "")
-    if not news and isinstance(error, exc.OperationalError):  # no code: there is no server to give one
-        news, hint = "can not be reached", "is PostgreSQL running there? look at PIPE_DATABASE_URL"
-    first = str(error.orig).strip().splitlines() or [""]
-    return Unavailable(f"{shown(url)} {news}: {first[0]}", hint=hint) if news else None
+    first = (str(error.orig).strip().splitlines() or [""])[0]
+    if not news and isinstance(error, exc.OperationalError):  # no code: no connection, or no answer on it
+        _, fatal, told = first.partition("FATAL: ")
+        news, hint, first = (*_REFUSED, told.strip()) if fatal else (*_AWAY, first)
+    return Unavailable(f"{shown(url)} {news}: {first}", hint=hint) if news else None
 
 
 def shown(url: str) -> str:

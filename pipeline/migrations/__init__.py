@@ -13,11 +13,15 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect
 
 from pipeline import schema
+from pipeline.dialects import TURN
 from pipeline.errors import Unavailable
 
 
 def create(tx: Connection, head: str, now: float) -> None:
     """Make all tables and the installation's identity in one transaction, unless another process just did."""
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
+        schema.for_postgresql()
     tables = inspect(tx).get_table_names()
     if "alembic_version" in tables:
         return
@@ -26,8 +30,6 @@ def create(tx: Connection, head: str, now: float) -> None:
             f"the database holds tables that are not Pipewright's: {', '.join(sorted(tables)[:5])}",
             hint="give Pipewright a database of its own: PIPE_DATABASE_URL",
         )
-    if tx.dialect.name == "postgresql":
-        schema.for_postgresql()
     schema.metadata.create_all(tx, checkfirst=False)
     tx.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     tx.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{head}')")
@@ -43,6 +45,6 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7309451)")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -22,7 +22,7 @@ Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itse
 def where(condition: str) -> dict[str, Any]:
     """Return the arguments of an index over the rows for which `condition` holds.
 
-    Naming PostgreSQL here would import its dialect (12 ms) for everybody; `for_postgresql` does it for those who need it.
+    Naming PostgreSQL here would import its dialect (12 ms) for everybody: `for_postgresql` is for those who need it.
     """
     return {"sqlite_where": text(condition), "info": {"where": condition}}
 
