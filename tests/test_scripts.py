@@ -14,7 +14,7 @@ SCRIPTS = sorted(
     path
     for folder in (".ci", ".ci/image-files", "tests")
     for path in (ROOT / folder).iterdir()
-    if path.is_file() and (path.suffix == ".sh" or path.read_bytes()[:2] == b"#!")
+    if path.is_file() and (path.suffix == ".sh" or re.match(rb"#!.*\b(ba)?sh\n", path.read_bytes()))
 )
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 
