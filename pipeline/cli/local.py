@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli.exits import Exit, of_status
 from pipeline.cli.interrupts import Interrupts
-from pipeline.cli.opening import reading
+from pipeline.cli.opening import at_work
 from pipeline.cli.view import Style, View, choose
 from pipeline.cli.view_board import Said
 from pipeline.errors import NotFound, PipeError
@@ -69,16 +69,10 @@ def resume(settings: Settings, *, style: Style, secrets_file: Path | None) -> in
 
 @contextmanager
 def _here(settings: Settings, secrets_file: Path | None) -> Iterator[Local]:
-    from runners.engines.docker import DockerEngine
     from runners.local import Local
 
-    with reading(settings) as db:
-        engine = DockerEngine(settings, db.installation)
-        try:
-            with Local(settings, db, engine, secrets_file=secrets_file) as local:
-                yield local
-        finally:
-            engine.close()
+    with at_work(settings) as (db, engine), Local(settings, db, engine, secrets_file=secrets_file) as local:
+        yield local
 
 
 def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> int:

@@ -62,3 +62,42 @@ def _told(checks: Any) -> None:
         say([("\n", ""), (f"runs work; {counted(weak, 'thing')} could be better", "warn")])
     else:
         say([("\n", ""), ("all is well", "good")])
+
+
+@command(
+    "gc",
+    examples="""
+pipe gc --dry-run      what would be removed
+pipe gc
+""",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.pass_obj
+def gc(settings: Settings, dry_run: bool) -> None:
+    """Remove what runs left behind and is no longer needed.
+
+    Containers and workspaces of runs that are over (`pipe shell` into them ends with that), and artifacts that
+    have expired. What is live, warm or under way, and what is not of this installation, is never touched.
+    """
+    from pipeline import artifacts
+    from pipeline.cli.opening import at_work
+    from runners import leftovers
+
+    with at_work(settings) as (db, engine):
+        found = leftovers.find(db, engine)
+        for one in found:
+            click.echo(f"{'would remove' if dry_run else 'removing'} the {one.kind} {one.name} of run {one.run}")
+            if not dry_run:
+                leftovers.remove(engine, one)
+        if not dry_run:
+            click.echo(_tidied(len(found), artifacts.expire(db, settings)))
+        elif not found:
+            click.echo("there is nothing to remove")
+
+
+def _tidied(things: int, freed: int) -> str:
+    from pipeline.cli.view_text import counted, size
+
+    words = [f"{counted(things, 'thing')} of runs that are over"] if things else []
+    words += [f"{size(freed)} of expired artifacts"] if freed else []
+    return f"removed {' and '.join(words)}" if words else "there was nothing to remove"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.db import Database
     from pipeline.settings import Settings
+    from runners.engines import Engine
 
 
 @contextmanager
@@ -24,3 +25,16 @@ def reading(settings: Settings) -> Iterator[Database]:
         yield db
     finally:
         db.close()
+
+
+@contextmanager
+def at_work(settings: Settings) -> Iterator[tuple[Database, Engine]]:
+    """Open the records and the engine for one command. Raises Unavailable."""
+    from runners.engines.docker import DockerEngine
+
+    with reading(settings) as db:
+        engine = DockerEngine(settings, db.installation)
+        try:
+            yield db, engine
+        finally:
+            engine.close()

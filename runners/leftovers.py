@@ -1,0 +1,73 @@
+"""What ended runs have left behind on this machine: containers and workspaces. Found first, removed when asked.
+
+Nothing of a run that is not over is touched, nothing without this installation's label, and nothing that is
+live or warm: that belongs to promotions, which carry no run's label. Artifacts and images have budgets of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline import runs
+from pipeline.errors import Unavailable
+from pipeline.settings import passed_on
+from runners import process
+from runners.local import WORKSPACES
+
+if TYPE_CHECKING:
+    from pipeline.db import Database
+    from runners.engines import Engine
+
+RUN = "pipewright.run"
+_MANY = 10_000
+_REMOVE_SECONDS = 600
+_FOLDER = re.compile(r"run-([0-9a-f]{8})-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that nobody needs any more."""
+
+    kind: Literal["container", "workspace"]
+    name: str  # of the container, or the folder
+    run: int
+
+
+def find(db: Database, engine: Engine) -> list[Leftover]:
+    """Return what ended runs left behind. Raises Unavailable."""
+    under_way = {run.id for run in runs.unfinished(db)}
+    return [one for one in (*_containers(db, engine), *_workspaces(db)) if one.run not in under_way]
+
+
+def remove(engine: Engine, leftover: Leftover) -> None:
+    """Remove one; idempotent. Raises Unavailable."""
+    if leftover.kind == "container":
+        engine.remove(leftover.name)
+        return
+    done = process.run(
+        ("rm", "-rf", "--one-file-system", "--", leftover.name), env=passed_on(), timeout_seconds=_REMOVE_SECONDS
+    )
+    if not done.ok:
+        hint = "a stage left files there that belong to another user: remove it as root"
+        raise Unavailable(f"{leftover.name} can not be removed: {done.complaint}", hint=hint)
+
+
+def _containers(db: Database, engine: Engine) -> Iterator[Leftover]:
+    for container in engine.find({"pipewright.installation": db.installation}):
+        number = container.labels.get(RUN, "")
+        if number.isdigit():
+            yield Leftover("container", container.name, int(number))
+
+
+def _workspaces(db: Database) -> Iterator[Leftover]:
+    """Yield the folders of runs beside every definition that this installation knows."""
+    projects = {run.event.repository for run in runs.listing(db, limit=_MANY)}
+    for folder in sorted(Path(project) / WORKSPACES for project in projects if project.startswith("/")):
+        for path in sorted(folder.glob("run-*")):
+            match = _FOLDER.fullmatch(path.name)
+            if match and match[1] == db.installation[:8] and not path.is_symlink():
+                yield Leftover("workspace", str(path), int(match[2]))
