@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.measure import Row
 
-BENCHES = ("start", "stages", "rebuild", "volume")
+BENCHES = ("start", "stages", "rebuild", "volume", "kills")
 
 
 def table(rows: list[Row]) -> str:
