@@ -45,7 +45,7 @@ runs = Table(
     Column("concurrency_group", Text),
     Column("cancel_superseded", Boolean, nullable=False, server_default=text("false")),
     Column("holds_slot", Boolean, nullable=False, server_default=text("false")),  # the one of its group that may run
-    Column("scope", String(64), nullable=False, server_default=""),  # local runs: only their own process claims them
+    Column("scope", String(128), nullable=False, server_default=""),  # local runs: only their own process claims them
     Column("retry_of", Id, ForeignKey("runs.id")),
     Column("cancel_requested_at", Float),
     Column("cancel_by", Text),
@@ -117,7 +117,7 @@ jobs = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("labels", JSON, nullable=False),  # runs_on
     Column("lock", Text),  # at most one running job per lock
-    Column("scope", String(64), nullable=False, server_default=""),
+    Column("scope", String(128), nullable=False, server_default=""),
     Column("run_at", Float, nullable=False),
     Column("again_at", Float),  # enqueued while running: queued again when it is finished
     Column("owner", Text),
