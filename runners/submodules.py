@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 from pipeline.errors import DefinitionError
 from pipeline.model import Event
 from pipeline.settings import Settings
-from runners import git, mirrors, repository, snapshots, working_tree
+from runners import clones, git, mirrors, repository, working_tree
 
 _DEPTH = 5  # submodules of submodules
 
@@ -34,12 +34,12 @@ def fill(settings: Settings, top: Path, tree: Path, *, depth: int = 1) -> None:
             found = repository.event(here)
             mirror = mirrors.of_here(settings, here, sha if found.sha == git.ZERO else found.sha)
             event = Event(kind="push", repository=str(here), ref="", sha=found.sha)
-            snapshots.clone(mirror, place, event)
+            clones.clone(mirror, place, event)
             working_tree.lay_over(here, place, found.sha, changes=True)
         else:
             url = _url(tree, path)
             mirror = mirrors.of_url(settings, url, ref="refs/heads/main", sha=sha) if url else here
-            snapshots.clone(mirror, place, Event(kind="push", repository=url, ref="", sha=sha))
+            clones.clone(mirror, place, Event(kind="push", repository=url, ref="", sha=sha))
         fill(settings, here, place, depth=depth + 1)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline.definition import Checkout
 from pipeline.errors import Unavailable
 from pipeline.settings import passed_on
-from runners import process, snapshots
+from runners import clones, process, snapshots
 from runners.engines import ContainerSpec, Mount
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
             home.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(making, ignore_errors=True)
             if not _take_spare(frozen.path, making):
-                snapshots.copy_tree(frozen.path, making)
+                clones.copy_tree(frozen.path, making)
             _give(making, owner)
             making.rename(place)
     elif not place.exists():
@@ -146,7 +146,7 @@ def _make_spare(work: Work) -> None:
         frozen = snapshot(work).path
         making = frozen.parent / f"making-spare-{os.getpid()}-{threading.get_ident()}"
         if not _spare(frozen).exists():
-            snapshots.copy_tree(frozen, making)
+            clones.copy_tree(frozen, making)
             making.rename(_spare(frozen))
     except (Unavailable, OSError):  # whoever needs a copy then makes it, and meets the error where it can be told
         return
