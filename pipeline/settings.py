@@ -65,7 +65,17 @@ class Settings:
 
 # What programs that we start may see of our environment: how to find things, and how to reach the network.
 _PASSED_ON = frozenset(
-    "PATH HOME USER TMPDIR XDG_CONFIG_HOME XDG_RUNTIME_DIR SSH_AUTH_SOCK SSL_CERT_FILE SSL_CERT_DIR".split()
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "TMPDIR",
+        "XDG_CONFIG_HOME",
+        "XDG_RUNTIME_DIR",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ]
 )
 _PASSED_ON_PREFIXES = ("DOCKER_", "BUILDX_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
