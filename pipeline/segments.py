@@ -13,6 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,14 @@ class Segment:
 
     def __init__(self, logs: Path, attempt: int) -> None:
         """Begin the next segment. Raises Unavailable."""
-        folder(logs, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _refusing(folder(logs, attempt)):
+            folder(logs, attempt).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._begin(logs, attempt)
+        self._next = _paths(logs, attempt, self.number + 1)[1]
+        self._offset = 0
+        self._index_offset = HEADER.size
+
+    def _begin(self, logs: Path, attempt: int) -> None:
         while True:
             before = _last_number(logs, attempt)
             chunks, count = _verified(logs, attempt, before)
@@ -74,9 +82,6 @@ class Segment:
                 self._index = index
                 break
         self._text = os.open(self._text_path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._next = _paths(logs, attempt, self.number + 1)[1]
-        self._offset = 0
-        self._index_offset = HEADER.size
 
     def append(self, pieces: Sequence[tuple[int, float, int, bytes]]) -> None:
         """Store (stream, at, lines, text) in order. Raises Unavailable (nothing of it counts then) and LeaseLost."""
@@ -100,8 +105,9 @@ class Segment:
 
     def sync(self) -> None:
         """Make what was stored survive a power loss."""
-        os.fdatasync(self._text)
-        os.fdatasync(self._index)
+        with _refusing(self._text_path):
+            os.fdatasync(self._text)
+            os.fdatasync(self._index)
 
     def close(self) -> None:
         """Close the files."""
@@ -231,10 +237,16 @@ def _verified(logs: Path, attempt: int, last: int) -> tuple[list[Chunk], int]:
 
 def _write(file: int, data: bytes, offset: int, path: Path) -> None:
     view = memoryview(data)
-    try:
+    with _refusing(path):
         while view:
             done = os.pwrite(file, view, offset)
             view, offset = view[done:], offset + done
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise Unavailable(
             f"the log {path} can not be written: {error.strerror}",
