@@ -31,6 +31,11 @@ class Cleanup:
                 self._thread.start()
             self._tasks.put(remove)
 
+    def all_later(self, removals: Later) -> None:
+        """Do what was put off, in its order."""
+        for remove in removals.take():
+            self.later(remove)
+
     def join(self) -> None:
         """Wait until everything given so far is removed; afterwards it may be used again."""
         with self._lock:
@@ -48,3 +53,19 @@ class Cleanup:
                 log.warning("cleanup.failed", extra={"error": str(error)})
             except Exception:
                 log.exception("cleanup.broke")
+
+
+class Later:
+    """What an attempt wants removed once its outcome is recorded: until then it is the proof of what happened."""
+
+    def __init__(self) -> None:
+        self._removals: list[Callable[[], object]] = []
+
+    def later(self, remove: Callable[[], object]) -> None:
+        """Put off `remove`. It must be idempotent."""
+        self._removals.append(remove)
+
+    def take(self) -> list[Callable[[], object]]:
+        """Return what was put off, and forget it."""
+        removals, self._removals = self._removals, []
+        return removals

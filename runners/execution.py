@@ -18,6 +18,7 @@ from pipeline.errors import PipeError, StageFailed, Unavailable
 from pipeline.faults import point
 from pipeline.masking import Masker
 from pipeline.model import Attempt, Cause, Outcome, Run, StageRun, Status
+from runners.cleanup import Later
 from runners.stages import Work
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     run, stage, attempt = runs.begin(lease, worker=hands.name)
     point("stage.begun")
     timed_out = threading.Event()
+    removals = Later()
     with _log(hands, run, stage, attempt) as (log, secrets):
         try:
-            work = _work(hands, lease, run, stage, attempt, stop, log, secrets)
+            work = _work(hands, lease, run, stage, attempt, stop, log, secrets, removals)
         except PipeError as error:
             outcome = _outcome_of(error)
         else:
@@ -46,6 +48,7 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     point("stage.done")
     runs.finish(lease, outcome, lines=log.lines)
     point("stage.recorded")
+    hands.cleanup.all_later(removals)
 
 
 def _attempt(work: Work) -> Outcome:
@@ -85,13 +88,21 @@ def _log(
     hands: Hands, run: Run, stage: StageRun, attempt: Attempt
 ) -> Iterator[tuple[logs.LogWriter, Mapping[str, str]]]:
     """Open the attempt's log with the stage's secrets masked; a missing secret is told inside it."""
-    names = list(stage.spec.get("secrets", ())) + list((stage.spec.get("build") or {}).get("secrets", ()))  # type: ignore[attr-defined, call-overload]
+    names = _secret_names(stage.spec)
     secrets: Mapping[str, str] = hands.secrets(run, names) if names else {}
     log = logs.open_log(hands.settings, attempt.id, Masker(secrets.values()))
     try:
         yield log, secrets
     finally:
         log.close()
+
+
+def _secret_names(spec: Mapping[str, Any]) -> list[str]:
+    """Return the secrets of a stage: its commands', its build's, its services'."""
+    names = [*spec.get("secrets", ()), *(spec.get("build") or {}).get("secrets", ())]
+    for service in (spec.get("services") or {}).values():
+        names += [use if isinstance(use, str) else use["name"] for use in service.get("secrets", ())]
+    return list(dict.fromkeys(names))
 
 
 def _work(
@@ -103,6 +114,7 @@ def _work(
     stop: threading.Event,
     log: logs.LogWriter,
     secrets: Mapping[str, str],
+    removals: Later,
 ) -> Work:
     spec = Stage.model_validate(expressions.fill(stage.spec, context(hands, run, stage)))
     source = hands.source(run)
@@ -123,6 +135,8 @@ def _work(
         env=environment(run, stage, attempt, spec),
         deadline=attempt.started_at + _timeout_seconds(run.definition, stage.spec),
         cancelled=stop,
+        cleanup=removals,
+        sandboxes=hands.sandboxes,
         resumed=attempt.worker != "" and attempt.worker != hands.name,
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from runners.cleanup import Cleanup
     from runners.engines import Engine
+    from runners.sandboxes import Sandboxes
 
 Secrets = Callable[[Run, Iterable[str]], Mapping[str, str]]
 """Return the values of the named secrets for a run; raises NotFound that names what is missing and where to put it."""
@@ -43,3 +44,4 @@ class Hands:
     secrets: Secrets
     source: Callable[[Run], Source]
     cleanup: Cleanup
+    sandboxes: Sandboxes

@@ -18,6 +18,7 @@ from pipeline.faults import arm
 from pipeline.model import Run, Status
 from runners.cleanup import Cleanup
 from runners.hands import Hands, Source
+from runners.sandboxes import Sandboxes
 from runners.worker import Worker
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Local:
             secrets=self._secrets,
             source=source,
             cleanup=Cleanup(),
+            sandboxes=Sandboxes(
+                engine, installation=db.installation, image=settings.base_image, owner=self.scope, alive=self.alive
+            ),
         )
         self.worker = Worker(self.hands, capacity=settings.capacity)
         self._leave = threading.Event()
@@ -84,6 +88,8 @@ class Local:
 
     def accept(self, plan: Plan) -> Run:
         """Take a plan in as a run of this process."""
+        if any(stage.kind == "run" and not stage.skip_reason for stage in plan.stages):
+            self.hands.sandboxes.ahead()
         return runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
 
     def resume(self, run_id: int) -> Run:

@@ -65,6 +65,7 @@ class Worker:
                     task.thread.join()
             self._ended.set()
             self.hands.cleanup.join()
+            self.hands.sandboxes.close()
 
     def stop_run(self, run_id: int) -> None:
         """Tell the hands that work on a run to stop, without waiting for the watch."""

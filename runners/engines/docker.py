@@ -271,6 +271,12 @@ class DockerEngine:
             except NotFound:
                 return None
 
+    def image_user(self, reference: str) -> str:
+        """Return the user as whom a local image's containers run: a name, a number, "user:group", or "" for root."""
+        with self._daemon.asked(f"looking at the image {reference}", subject=reference) as client:
+            config = client.inspect_image(reference).get("Config")  # type: ignore[no-untyped-call]
+        return str((config or {}).get("User") or "")
+
     def pull(self, reference: str, *, auth: Mapping[str, str] | None = None) -> str:
         """Pull an image and return its id. Raises Unavailable(cause="image_pull")."""
         doing = f"pulling the image {reference}"

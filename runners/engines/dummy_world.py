@@ -90,6 +90,7 @@ class World:
 
     images: dict[str, Script] = field(default_factory=dict)  # reference -> what its containers do
     pullable: dict[str, Script] = field(default_factory=dict)  # not here yet
+    users: dict[str, str] = field(default_factory=dict)  # image -> its USER
     missing: set[str] = field(default_factory=set)  # programs that no image has
     commands: dict[str, Command] = field(default_factory=dict)  # program -> what `execute` of it does
     boxes: dict[str, Box] = field(default_factory=dict)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.definition import Stage
 from pipeline.model import Attempt, Run, StageRun
+from runners.cleanup import Later
 
 if TYPE_CHECKING:
     from pipeline.db import Database
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.queue import Lease
     from pipeline.settings import Settings
     from runners.engines import Engine
+    from runners.sandboxes import Sandboxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class Work:
     deadline: float  # epoch seconds at which the attempt has timed out
     cancelled: threading.Event
     resumed: bool = False  # the attempt had begun under another process
+    cleanup: Later = field(default_factory=Later)  # removals, done in the background once the outcome is recorded
+    sandboxes: Sandboxes | None = None  # the worker's; without them a stage makes one for itself
 
     @property
     def labels(self) -> Mapping[str, str]:
