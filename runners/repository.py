@@ -135,6 +135,26 @@ def changed_paths(source: Path, before: str, after: str) -> tuple[str, ...]:
         return tuple(sorted({path for change in found for path in (change.a_path, change.b_path) if path}))
 
 
+def subjects(source: Path, since: str, until: str, *, limit: int = 50) -> list[str]:
+    """Return the commits of `until` that `since` has not, newest first, as `id subject`; none where git can not tell.
+
+    Raises:
+        DefinitionError: one of them is not a full commit id.
+    """
+    place = locate(source)
+    if place.top is None or not since.strip("0") or not until.strip("0"):
+        return []
+    told = git.own(
+        "log",
+        f"--max-count={limit}",
+        "--format=%h %s",
+        f"{git.check_sha(since)}..{git.check_sha(until)}",
+        "--",
+        at=place.top,
+    )
+    return told.text.splitlines() if told.ok else []
+
+
 def text_at(source: Path, sha: str, path: str) -> str:
     """Return the text of a regular file at a commit; a link is refused, for it may point anywhere.
 

@@ -5,7 +5,9 @@ Who may decide, and what a decision is bound to, is the business of `pipeline.pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import select
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -14,6 +16,7 @@ from pipeline.cli.view_text import harmless, lasted, shortened
 from pipeline.cli.view_tree import Line
 
 _COMMITS = 8
+_LOOK_SECONDS = 0.5  # how soon it is seen that somebody else decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +71,36 @@ def _commits(card: Card, width: int) -> list[Line]:
     return told
 
 
-def ask() -> tuple[str, str]:
-    """Ask until there is an answer: (`approve`, comment), (`reject`, reason) or (`later`, "")."""
+def ask(still: Callable[[], bool] = lambda: True) -> tuple[str, str]:
+    """Ask until there is an answer: (`approve`, comment), (`reject`, reason) or (`later`, "").
+
+    When `still()` tells that the question is none any more (decided elsewhere, expired), it is `later`.
+    """
     while True:
-        answer = click.prompt("approve, reject or later?", prompt_suffix=" ", default="later").strip().lower()
-        if answer and "approve".startswith(answer):
-            return "approve", ""
-        if answer and "reject".startswith(answer):
-            return "reject", click.prompt("why?", default="", show_default=False)
-        if answer and "later".startswith(answer):
+        click.echo("approve, reject or later? [later] ", nl=False)
+        answer = _line(still)
+        if answer is None:
             return "later", ""
+        word = answer.strip().lower() or "later"
+        if "approve".startswith(word):
+            return "approve", ""
+        if "reject".startswith(word):
+            return "reject", _why()
+        if "later".startswith(word):
+            return "later", ""
+
+
+def _why() -> str:
+    while True:
+        click.echo("why? ", nl=False)
+        if reason := sys.stdin.readline().strip():
+            return reason
+
+
+def _line(still: Callable[[], bool]) -> str | None:
+    """Return the next line that is typed; None at the end of input, or once the question is none any more."""
+    while sys.stdin.isatty() and not select.select([sys.stdin], [], [], _LOOK_SECONDS)[0]:
+        if not still():
+            click.echo("\nit was decided elsewhere")
+            return None
+    return sys.stdin.readline() or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def run(settings: Settings, wish: Wish, *, style: Style, secrets_file: Path | No
     from pipeline.cli.planning import planned
 
     plan = planned(settings, wish)
-    with _here(settings, secrets_file) as local:
+    with here(settings, secrets_file) as local:
         return _watch(local, local.accept(plan), style, plan)
 
 
@@ -48,7 +49,7 @@ def retry(settings: Settings, number: int, *, failed_only: bool, style: Style, s
     """Run an earlier run again, here, and return the exit code."""
     from pipeline import runs
 
-    with _here(settings, secrets_file) as local:
+    with here(settings, secrets_file) as local:
         again = runs.retry(local.db, number, failed_only=failed_only, scope=local.scope, by=settings.user)
         return _watch(local, again, style)
 
@@ -57,7 +58,7 @@ def resume(settings: Settings, *, style: Style, secrets_file: Path | None) -> in
     """Take up every run whose process is gone, one after the other; return the first exit code that is not 0."""
     from pipeline import runs
 
-    with _here(settings, secrets_file) as local:
+    with here(settings, secrets_file) as local:
         left = [run for run in runs.unfinished(local.db) if run.scope and not local.alive(run.scope)]
         if not left:
             raise NotFound(
@@ -68,7 +69,8 @@ def resume(settings: Settings, *, style: Style, secrets_file: Path | None) -> in
 
 
 @contextmanager
-def _here(settings: Settings, secrets_file: Path | None) -> Iterator[Local]:
+def here(settings: Settings, secrets_file: Path | None = None) -> Iterator[Local]:
+    """Make this process a worker of its own while open. Raises Unavailable."""
     from runners.local import Local
 
     with at_work(settings) as (db, engine), Local(settings, db, engine, secrets_file=secrets_file) as local:
@@ -105,4 +107,20 @@ def _cancel(local: Local, run: Run, view: View) -> None:
 
 def _decide(local: Local, run: Run, view: View, style: Style) -> bool:
     """Ask at the gate where somebody can be asked; return whether the run goes on."""
-    return False
+    from pipeline.cli.view import on_terminal
+
+    if style == "json" or not sys.stdin.isatty() or not on_terminal(local.settings, sys.stdout):
+        return False
+    from pipeline import promotions
+    from pipeline.cli import cards, gate, tables
+
+    view.pause()
+    for row in cards.waiting(local.db, run.id):
+        for line in gate.lines(cards.card(local.db, local.settings, row), width=tables.width()):
+            tables.say(line)
+        word, text = gate.ask(lambda number=row.id: promotions.get(local.db, number).status == "requested")
+        if word == "approve":
+            promotions.approve(local.db, row.id, person=local.settings.user, scope=local.scope)
+        elif word == "reject":
+            promotions.reject(local.db, row.id, person=local.settings.user, reason=text)
+    return not local.quiet(run.id)

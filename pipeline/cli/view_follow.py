@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import logs, runs
 from pipeline.cli.view_board import TAIL, Board, Output, RunSeen, StageSeen
@@ -20,6 +20,7 @@ from pipeline.model import Run, StageRun, Status
 from pipeline.segments import Reader
 
 if TYPE_CHECKING:
+    from pipeline.chronicle import Move
     from pipeline.cli.view import View
     from pipeline.db import Database
     from pipeline.settings import Settings
@@ -42,6 +43,7 @@ class Follower:
         self._view = view
         self._after = 0
         self._run: Run | None = None
+        self._promoting: list[StageRun] = []
         self._readers: dict[int, tuple[StageRun, int, Reader]] = {}  # attempt -> stage, its number, its log
         self._ended: set[int] = set()
 
@@ -61,25 +63,34 @@ class Follower:
 
     def look(self) -> Run:
         """Tell what has moved since the last look; return the run."""
-        rows = runs.events(self._db, self._run_id, after=self._after)
-        if rows or self._run is None:
-            self._after = rows[-1].id if rows else self._after
-            run = runs.get(self._db, self._run_id)
-            stages = {stage.id: stage for stage in runs.stages(self._db, self._run_id)}
+        moves = runs.events(self._db, self._run_id, after=self._after)
+        if self._run is None or moves:
+            run, stages = self._read(moves)
             if self._run is None:
                 self._view.take(RunSeen(run=run, at=run.created_at))
                 for stage in stages.values():
                     self._view.take(StageSeen(stage=_as_it_was(stage, Status.QUEUED), at=run.created_at))
             self._run = run
-            self._tell(rows, stages)
-            for promotion in promotions_of(self._db, run, stages.values()):
-                self._view.take(promotion)
+            self._promoting = [s for s in stages.values() if s.kind == "promote" and s.attempts]
+            self._tell(moves, stages)
             self._view.take(RunSeen(run=run, at=self._db.now()))
+        for promotion in promotions_of(self._db, self._settings, self._run, self._promoting):
+            self._view.take(promotion)  # its phases are no moves: they are looked at whenever the bell rings
         return self._run
 
-    def _tell(self, rows: list[Any], stages: dict[int, StageRun]) -> None:
+    def _read(self, moves: list[Move]) -> tuple[Run, dict[int, StageRun]]:
+        """Read run and stages as they are after the last of `moves`, which grows by what happens meanwhile."""
+        while True:
+            run = runs.get(self._db, self._run_id)
+            stages = {stage.id: stage for stage in runs.stages(self._db, self._run_id)}
+            self._after = moves[-1].id if moves else self._after
+            if not (more := runs.events(self._db, self._run_id, after=self._after)):
+                return run, stages
+            moves += more
+
+    def _tell(self, moves: list[Move], stages: dict[int, StageRun]) -> None:
         """Tell every move, the last one of each stage with all that is known now."""
-        moves = [row for row in rows if row.entity == "stage" and row.ref in stages]
+        moves = [row for row in moves if row.entity == "stage" and row.ref in stages]
         last = {row.ref: row.id for row in moves}
         for row in moves:
             stage = stages[row.ref]
@@ -154,6 +165,6 @@ def snapshot(db: Database, settings: Settings, run: Run) -> Board:
     if any(stage.spec.get("reports") for stage in stages):
         for report in reports_of(db, run.id, at=db.now()):
             board.take(report)
-    for promotion in promotions_of(db, run, stages):
+    for promotion in promotions_of(db, settings, run, stages):
         board.take(promotion)
     return board

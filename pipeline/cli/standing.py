@@ -1,0 +1,138 @@
+"""What is live where, for `pipe env`: all environments in a list, or one with its history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli import tables
+from pipeline.cli.view_promotions import urls
+from pipeline.cli.view_text import ago, counted, lasted
+from pipeline.errors import NotFound
+
+if TYPE_CHECKING:
+    from pipeline.db import Database
+    from pipeline.environments import Standing
+    from pipeline.promotions import Promotion
+    from pipeline.settings import Settings
+
+_HISTORY = 12
+_STYLES = {"live": "good", "failed": "bad", "rolled_back": "bad", "needs_attention": "bad", "requested": "warn"}
+
+
+def find(db: Database, name: str, *, app: str | None = None) -> Standing:
+    """Return the environment of that name, of `app` where several have one. Raises NotFound."""
+    from pipeline import environments
+
+    found = [one for one in environments.listing(db, application=app) if one.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        owners = ", ".join(one.application for one in found)
+        raise NotFound(f"{counted(len(found), 'application')} have a `{name}`: {owners}", hint="say which with `--app`")
+    raise NotFound(f"nothing has ever been promoted to `{name}`", hint="`pipe env` lists what there is")
+
+
+def show(db: Database, settings: Settings, names: Sequence[str], *, as_json: bool) -> None:
+    """Print the environments that are meant: all, of one application, or one with its history."""
+    from pipeline import environments
+
+    known = environments.listing(db)
+    chosen = _chosen(known, names)
+    if as_json:
+        for one in chosen:
+            click.echo(json.dumps(_fields(db, settings, one)))
+    elif not chosen:
+        click.echo("Nothing has been promoted yet. A stage with `promote:` does, or `pipe promote RUN ENV`.")
+    else:
+        _table(db, settings, chosen)
+        if len(chosen) == 1:
+            _story(db, settings, chosen[0])
+
+
+def _chosen(known: Sequence[Standing], names: Sequence[str]) -> list[Standing]:
+    if len(names) == 2:
+        found = [one for one in known if (one.application, one.name) == tuple(names)]
+    elif names:
+        found = [one for one in known if one.application == names[0]] or [one for one in known if one.name == names[0]]
+    else:
+        return list(known)
+    if not found:
+        raise NotFound(f"there is no environment {'/'.join(names)}", hint="`pipe env` lists what there is")
+    return found
+
+
+def _table(db: Database, settings: Settings, chosen: Sequence[Standing]) -> None:
+    rows = [_row(db, settings, one) for one in chosen]
+    tables.show(rows, head=("application", "environment", "live", "run", "commit", "since", "address"))
+
+
+def _row(db: Database, settings: Settings, one: Standing) -> list[tuple[str, str] | str]:
+    live = _promotion(db, one.live_promotion)
+    state: tuple[str, str] = (f"● {one.live_colour}", "good") if one.live_colour else ("○ nothing", "dim")
+    if one.paused:
+        state = ("! needs attention", "bad")
+    return [
+        one.application,
+        (one.name, "bold"),
+        state,
+        f"#{live.run_id}" if live else "",
+        str(live.release.get("commit", ""))[:8] if live else "",
+        (ago(db.now() - one.live_since) if one.live_since else "", "dim"),
+        urls(settings, one)[0],
+    ]
+
+
+def _story(db: Database, settings: Settings, one: Standing) -> None:
+    """Print what is warm, what waits, and how the environment came to be as it is."""
+    from pipeline import promotions
+
+    now = db.now()
+    if one.warm_promotion and one.warm_until and one.warm_until > now:
+        warm = promotions.get(db, one.warm_promotion)
+        text = f"run #{warm.run_id} ({warm.colour}) is warm for {lasted(one.warm_until - now)} more"
+        tables.say([("\n", ""), (text, ""), (f"; `pipe rollback {one.name}` goes back to it at once", "dim")])
+    tables.say([("\nhistory", "bold")])
+    rows = [_event(row, now) for row in promotions.listing(db, environment_id=one.id, limit=_HISTORY)]
+    tables.show(rows, indent=2)
+
+
+def _event(row: Promotion, now: float) -> list[tuple[str, str] | str]:
+    what = "back to" if row.kind == "rollback" else "deploy"
+    state = str(row.status).replace("_", " ") + (f" ({row.phase})" if row.status == "deploying" else "")
+    return [
+        (ago(now - row.requested_at), "dim"),
+        f"{what} #{row.run_id}",
+        str(row.colour or ""),
+        (state, _STYLES.get(row.status, "")),
+        f"by {row.requested_by}",
+        (row.error or row.reason, "dim"),
+    ]
+
+
+def _fields(db: Database, settings: Settings, one: Standing) -> dict[str, Any]:
+    live = _promotion(db, one.live_promotion)
+    url, preview = urls(settings, one)
+    return {
+        "application": one.application,
+        "environment": one.name,
+        "colour": one.live_colour,
+        "run": live.run_id if live else None,
+        "commit": live.release.get("commit") if live else None,
+        "images": dict(live.release.get("images") or {}) if live else {},
+        "live_since": one.live_since,
+        "warm_run": warm.run_id if (warm := _promotion(db, one.warm_promotion)) else None,
+        "warm_until": one.warm_until,
+        "needs_attention": one.paused,
+        "url": url,
+        "preview": preview,
+    }
+
+
+def _promotion(db: Database, number: int | None) -> Promotion | None:
+    from pipeline import promotions
+
+    return promotions.get(db, number) if number is not None else None
