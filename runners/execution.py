@@ -22,6 +22,7 @@ from runners.cleanup import Later
 from runners.stages import Work
 
 if TYPE_CHECKING:
+    from pipeline.db import Database
     from pipeline.queue import Lease
     from runners.hands import Hands
 
@@ -116,7 +117,7 @@ def _work(
     secrets: Mapping[str, str],
     removals: Later,
 ) -> Work:
-    spec = Stage.model_validate(expressions.fill(stage.spec, context(hands, run, stage)))
+    spec = Stage.model_validate(expressions.fill(stage.spec, context(hands.db, run, stage)))
     source = hands.source(run)
     return Work(
         settings=hands.settings,
@@ -160,7 +161,7 @@ def _deadline(hands: Hands, work: Work, timed_out: threading.Event) -> Iterator[
         timer.cancel()
 
 
-def context(hands: Hands, run: Run, stage: StageRun) -> dict[str, Any]:
+def context(db: Database, run: Run, stage: StageRun) -> dict[str, Any]:
     """Return what `${{ }}` may name in this stage."""
     event = run.event
     return {
@@ -182,7 +183,7 @@ def context(hands: Hands, run: Run, stage: StageRun) -> dict[str, Any]:
                 "digest": other.image.digest if other.image else "",
                 "outputs": dict(other.outputs),
             }
-            for other in runs.stages(hands.db, run.id)
+            for other in runs.stages(db, run.id)
             if other.status == Status.SUCCEEDED
         },
     }

@@ -52,7 +52,7 @@ def scene(db: Database, run: Run, stage: StageRun, source: Source) -> Scene:
     tries = runs.attempts(db, stage.id)
     if not tries:
         raise NotFound(f"`{stage.name}` of run {run.id} never began", hint=f"`pipe show {run.id}` tells why")
-    spec = Stage.model_validate(expressions.fill(stage.spec, execution.context(db, run)))
+    spec = Stage.model_validate(expressions.fill(stage.spec, execution.context(db, run, stage)))
     if stage.kind == "build" and stage.image is None:
         raise Conflict(f"`{stage.name}` made no image", hint=f"`pipe logs {run.id} {stage.base}` tells why")
     return Scene(run=run, stage=stage, attempt=tries[-1], spec=spec, workspace=_left(db, run, stage, tries[-1], source))

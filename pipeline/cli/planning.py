@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from pipeline.loading import Loaded
     from pipeline.model import Event
     from pipeline.plan import Plan, PlannedStage
-    from pipeline.policy import Environment
+    from pipeline.policy import Environment, Environments
     from pipeline.settings import Settings
 
 ENVIRONMENTS = Path("pipelines.d/environments.yml")
-DEFAULT = ("test", "release")  # where nobody wrote environments: both on the local engine
 
 
 def planned(settings: Settings, wish: Wish) -> Plan:
@@ -52,19 +51,18 @@ def _read(settings: Settings, wish: Wish, found: Found) -> tuple[Event, Loaded]:
     return replace(event, inputs=dict(wish.inputs)), loaded
 
 
-def environments(found: Found, application: str) -> Mapping[str, Environment]:
-    """Return the environments of an application: those of `pipelines.d` near the definition, else the default ones."""
-    from pipeline.policy import Environment
+def environments(found: Found, application: str) -> Environments | Mapping[str, Environment]:
+    """Return the operator's file near the definition, if it knows the application; else the default environments."""
+    from pipeline import environments as places
+    from pipeline import loading
 
     for folder in dict.fromkeys((found.path.parent, found.root)):
         path = folder / ENVIRONMENTS
         if path.is_file():
-            from pipeline import loading
-
-            known = loading.load_environments(path, root=folder).applications.get(application)
-            if known is not None:
-                return known.environments
-    return {name: Environment() for name in DEFAULT}
+            known = loading.load_environments(path, root=folder)
+            if application in known.applications:
+                return known
+    return places.default()
 
 
 def chosen(stages: Sequence[PlannedStage], names: Iterable[str]) -> list[PlannedStage]:

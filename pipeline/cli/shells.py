@@ -26,7 +26,9 @@ pipe shell 'unit [shard=2]'
 """,
 )
 @stage_argument()
-@click.option("--run", "number", metavar="RUN", type=RunNumber(), shell_complete=complete_runs, help="Default: the latest.")
+@click.option(
+    "--run", "number", metavar="RUN", type=RunNumber(), shell_complete=complete_runs, help="Default: the latest."
+)
 @click.pass_obj
 def shell(settings: Settings, stage: str, number: int | None) -> int:
     """Open a shell in a stage's image and workspace.
