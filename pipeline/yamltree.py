@@ -60,15 +60,19 @@ Place = tuple[int, int, int, int]  # line and column of the key, line and column
 
 
 class Mapping(dict[str, Any]):
-    """A mapping; `places` says where each key and value stands, `at` where it begins itself."""
+    """A mapping; `places` says where each key and value stands, `at` where it begins itself.
 
-    __slots__ = ("at", "file", "places")
+    `files` names the file of a key that was taken in from another one.
+    """
+
+    __slots__ = ("at", "file", "files", "places")
 
     def __init__(self, file: str, at: tuple[int, int]) -> None:
         super().__init__()
         self.file = file
         self.at = at
         self.places: dict[str, Place] = {}
+        self.files: dict[str, str] = {}
 
 
 class Sequence(list[Any]):

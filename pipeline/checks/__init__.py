@@ -1,0 +1,25 @@
+"""What must hold between the parts of a definition, beyond what each model can see of itself.
+
+One module per subject: `flow` (needs, promotions, the application), `references` (`${{ }}`, CEL and what they
+name), `values` (matrix, schedules, names and paths), `environments` (the operator's file). Each takes a
+`Finder` and adds mistakes to it. Bad habits that are not wrong are `pipeline.lint`.
+"""
+
+from __future__ import annotations
+
+from pipeline.checks import flow, references, values
+from pipeline.checks.finder import Finder
+from pipeline.definition import Definition
+from pipeline.mistakes import Mistake
+from pipeline.positions import Positions
+
+
+def definition_mistakes(
+    definition: Definition, positions: Positions, texts: dict[str, str], broken: frozenset[str] = frozenset()
+) -> list[Mistake]:
+    """Return everything that is wrong between the parts of a definition."""
+    finder = Finder(definition, positions, texts, broken)
+    flow.check(finder)
+    values.check(finder)
+    references.check(finder)
+    return finder.found
