@@ -78,6 +78,12 @@ def images(db: Database) -> list[tuple[str, float, int]]:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
+def instructions(db: Database) -> set[str]:
+    """Return every instruction that a build here has carried out, as the builder names it."""
+    with db.read() as connection:
+        return {str(step["text"]) for steps in connection.scalars(select(builds.c.steps)) for step in steps}
+
+
 def forget(db: Database, image_id: str) -> None:
     """Forget the builds of an image that is gone."""
     with db.write() as tx:

@@ -32,6 +32,7 @@ class Settings:
     bind_address: str  # PIPE_BIND: address of public ports
     capacity: int  # PIPE_CAPACITY: stages at once
     ca_bundle: str  # PIPE_CA_BUNDLE (trust.ca_bundle): mounted into stages and builds where set
+    disk_budget_gb: int  # PIPE_DISK_BUDGET_GB: what our images and build cache may hold before `pipe gc` trims them
     crash_at: str  # PIPE_CRASH_AT: name of a crash point; for fault tests only
     colour: bool  # NO_COLOR unset
     dumb: bool  # TERM=dumb: a terminal that can not redraw
@@ -135,6 +136,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         bind_address=env.get("PIPE_BIND") or "127.0.0.1",
         capacity=_number(env, "PIPE_CAPACITY", os.cpu_count() or 2),
         ca_bundle=_ca_bundle(env),
+        disk_budget_gb=_number(env, "PIPE_DISK_BUDGET_GB", 20),
         crash_at=env.get("PIPE_CRASH_AT") or "",
         colour=not env.get("NO_COLOR"),
         dumb=env.get("TERM") == "dumb",

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, BinaryIO
 
 from pipeline.errors import Unavailable
@@ -34,6 +35,17 @@ class Stored:
     labels: Mapping[str, str]
     size_bytes: int
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One entry of the builder's cache."""
+
+    id: str
+    description: str
+    size_bytes: int
+    used_at: float
+    in_use: bool
 
 
 @dataclass
@@ -115,6 +127,26 @@ class ImageStore:
         with self._impatient.asked("listing images") as client:
             return [_stored(entry) for entry in client.images(filters=filters)]
 
+    def id_of(self, name: str) -> str | None:
+        """Return the id of an image here, or None."""
+        from docker.errors import ImageNotFound
+
+        with self._impatient.asked(f"looking at the image {name}", subject=name) as client:
+            try:
+                return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return None
+
+    def history(self, image: str) -> list[dict[str, Any]]:
+        """Return the steps of an image's history, the newest first; [] when it is gone."""
+        from docker.errors import ImageNotFound
+
+        with self._impatient.asked(f"looking at the image {image}", subject=image) as client:
+            try:
+                return list(client.history(image))  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return []
+
     def size_bytes(self, image: str) -> int:
         """Return the size of an image, layers shared with others included."""
         with self._impatient.asked(f"looking at the image {image}", subject=image) as client:
@@ -140,17 +172,17 @@ class ImageStore:
                 raise
         return True
 
-    def cache_bytes(self) -> int:
-        """Return how much the builder's cache holds that no image holds as well."""
+    def cache_entries(self) -> list[CacheEntry]:
+        """Return what the builder's cache holds beside the layers of images."""
         with self._impatient.asked("measuring the build cache") as client:
             entries = client.df().get("BuildCache") or []
-        return sum(int(entry.get("Size") or 0) for entry in entries if not entry.get("Shared"))
+        return [_cached(entry) for entry in entries if not entry.get("Shared")]
 
-    def trim_cache(self, keep_bytes: int, *, unused_seconds: int) -> int:
-        """Let the builder drop what was unused the longest, down to `keep_bytes`; return the bytes won."""
-        with self._daemon.asked("trimming the build cache") as client:
-            unused: Any = {"unused-for": f"{unused_seconds}s"}
-            told = client.prune_builds(filters=unused, keep_storage=keep_bytes)
+    def remove_cache_entry(self, entry: str) -> int:
+        """Let the builder drop one entry of its cache; return the bytes won, 0 when something needs it."""
+        which: Any = {"id": entry}
+        with self._impatient.asked("trimming the build cache") as client:
+            told = client.prune_builds(filters=which, all=True)
         return int(told.get("SpaceReclaimed") or 0)
 
     @contextmanager
@@ -187,6 +219,21 @@ def _stored(entry: Mapping[str, Any]) -> Stored:
         size_bytes=int(entry.get("Size") or 0),
         created_at=float(entry.get("Created") or 0),
     )
+
+
+def _cached(entry: Mapping[str, Any]) -> CacheEntry:
+    return CacheEntry(
+        id=str(entry["ID"]),
+        description=str(entry.get("Description") or ""),
+        size_bytes=int(entry.get("Size") or 0),
+        used_at=_moment(str(entry.get("LastUsedAt") or entry.get("CreatedAt") or "")),
+        in_use=bool(entry.get("InUse")),
+    )
+
+
+def _moment(text: str) -> float:
+    stamp, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{stamp}+00:00").timestamp() + float(f"0.{fraction or 0}") if stamp else 0.0
 
 
 def _messages(

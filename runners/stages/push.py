@@ -7,6 +7,7 @@ known by its digest only after the registry's manifest was seen to hold the conf
 
 from __future__ import annotations
 
+from pipeline import builds
 from pipeline.errors import NeedsAttention, NotAllowed, StageFailed
 from pipeline.faults import point
 from pipeline.model import Image, Outcome, Status
@@ -32,6 +33,7 @@ def execute(work: Work) -> Outcome:
     image = work.engine.image_id(spec.image)
     if image is None:
         raise StageFailed(f"there is no image {spec.image or '(empty)'} here", hint="`image` names a built one.")
+    builds.use(work.db, image)
     tags = _tags(work)
     to = _destination(work)
     login = logins.find(to.host, work.secrets)

@@ -1,0 +1,141 @@
+"""Keep our own images and build cache within a budget: what was unused the longest goes first.
+
+Ours are images with this installation's label, and entries of the builder's cache that belong to
+instructions of our builds or to our cache mounts. What others made is neither counted nor touched. What must
+stay is the caller's to say: what is live or warm somewhere, and the releases before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import builds
+from runners import images
+from runners.image_store import CacheEntry, ImageStore, Stored
+
+if TYPE_CHECKING:
+    from pipeline.db import Database
+
+_MOST_ENTRIES = 500  # of the build cache that go in one pass
+
+
+@dataclass
+class Trimmed:
+    """What a pass did."""
+
+    before_bytes: int = 0
+    after_bytes: int = 0
+    images: list[str] = field(default_factory=list)
+    cache_entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    used_at: float
+    image: Stored | None = None
+    entry: CacheEntry | None = None
+
+
+def trim(store: ImageStore, db: Database, *, budget_bytes: int, keep: Callable[[str], bool]) -> Trimmed:
+    """Remove our longest unused images and cache entries until the rest is within the budget.
+
+    `keep` is given an image id and says whether it must stay; images of any container stay as well.
+    """
+    ours = store.listing({images.INSTALLATION: db.installation})
+    weight = _Weight(store, ours)
+    known = builds.instructions(db)
+    entries = [entry for entry in store.cache_entries() if _is_ours(entry, known, db.installation)]
+    done = Trimmed(before_bytes=weight.total + sum(entry.size_bytes for entry in entries))
+    done.after_bytes = done.before_bytes
+    used = {image: last for image, last, _ in builds.images(db)}
+    busy = store.in_use()
+    candidates = [_Candidate(used.get(image.id, image.created_at), image=image) for image in ours]
+    candidates = [c for c in candidates if c.image and c.image.id not in busy and not keep(c.image.id)]
+    candidates += [_Candidate(entry.used_at, entry=entry) for entry in entries if not entry.in_use]
+    for candidate in sorted(candidates, key=lambda candidate: candidate.used_at):
+        if done.after_bytes <= budget_bytes:
+            break
+        if candidate.image:
+            done.after_bytes -= _drop_image(store, db, candidate.image, weight, done)
+        elif candidate.entry and done.cache_entries < _MOST_ENTRIES:
+            won = store.remove_cache_entry(candidate.entry.id)
+            done.cache_entries += won > 0
+            done.after_bytes -= won
+    return done
+
+
+def _drop_image(store: ImageStore, db: Database, image: Stored, weight: _Weight, done: Trimmed) -> int:
+    """Take our names from an image; with the last name it goes. One that somebody else named stays."""
+    mine = [name for name in image.names if is_our_name(name, db.installation)]
+    if len(mine) < len(image.names) or not all(store.remove(name) for name in mine or [image.id]):
+        return 0
+    builds.forget(db, image.id)
+    done.images.append(image.id)
+    return weight.without(image)
+
+
+def is_our_name(name: str, installation: str) -> bool:
+    """Tell whether a name of an image was given by us: by a build, or by a push under its content's tag."""
+    repository, _, tag = name.rpartition(":")
+    return repository.startswith(f"pipewright/{installation[:8]}/") or tag.startswith("pipe-")
+
+
+class _Weight:
+    """How much room images take together, each layer counted once, and none that others' images hold as well."""
+
+    def __init__(self, store: ImageStore, ours: Iterable[Stored]) -> None:
+        mine = {image.id for image in ours}
+        foreign = [image.id for image in store.listing({}) if image.id not in mine]
+        theirs = {layer for image in foreign for layer, _ in _layers(store.history(image))}
+        self._layers = {
+            image: [(layer, size) for layer, size in _layers(store.history(image)) if layer not in theirs]
+            for image in mine
+        }
+        self._holders: dict[str, int] = {}
+        self.total = 0
+        for layers in self._layers.values():
+            for layer, size in layers:
+                self.total += 0 if layer in self._holders else size
+                self._holders[layer] = self._holders.get(layer, 0) + 1
+
+    def without(self, image: Stored) -> int:
+        """Return how much its removal wins."""
+        won = 0
+        for layer, size in self._layers.pop(image.id, []):
+            self._holders[layer] -= 1
+            won += size if self._holders[layer] == 0 else 0
+        return won
+
+
+def _layers(history: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Return a key and a size for each layer of a history; images that share a layer share all that is below it."""
+    chain = hashlib.sha256()
+    found = []
+    for entry in reversed(history):
+        chain.update(f"{entry.get('Created')}\0{entry.get('CreatedBy')}\0{entry.get('Size')}\n".encode())
+        if entry.get("Size"):
+            found.append((chain.hexdigest(), int(entry["Size"])))
+    return found
+
+
+def _is_ours(entry: CacheEntry, instructions: set[str], installation: str) -> bool:
+    text = entry.description
+    if f"{installation[:8]}-" in text and "cached mount" in text:
+        return True
+    if text.startswith("mount / from exec "):
+        return any(_ran(text) == _run(instruction) for instruction in instructions if instruction.startswith("RUN "))
+    return text.startswith("[") and text.partition("] ")[2] in instructions
+
+
+def _ran(description: str) -> str:
+    return description.removeprefix("mount / from exec ").removeprefix("/bin/sh -c ")
+
+
+def _run(instruction: str) -> str:
+    rest = instruction.removeprefix("RUN ")
+    while rest.startswith("--"):
+        rest = rest.partition(" ")[2].lstrip()
+    return rest
