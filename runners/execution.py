@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +35,17 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     point("stage.begun")
     timed_out = threading.Event()
     removals = Later()
-    with _log(hands, run, stage, attempt) as (log, secrets):
+    secrets, missing = _secrets(hands, run, stage)
+    with closing(logs.open_log(hands.settings, attempt.id, Masker(secrets.values()))) as log:
         try:
+            if missing:
+                raise missing
             work = _work(hands, lease, run, stage, attempt, stop, log, secrets, removals)
+            with _deadline(hands, work, timed_out):
+                outcome = _kind(stage)(work)
         except PipeError as error:
             outcome = _outcome_of(error)
-        else:
-            with _deadline(hands, work, timed_out):
-                outcome = _attempt(work)
-        outcome = _judged(outcome, stage, stop, timed_out)
+        outcome = _judged(outcome, run, stage, stop, timed_out)
         if outcome.reason:
             log.say(outcome.reason)
     point("stage.done")
@@ -52,12 +54,18 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     hands.cleanup.all_later(removals)
 
 
-def _attempt(work: Work) -> Outcome:
-    execute: Callable[[Work], Outcome] = import_module(f"runners.stages.{work.stage.kind}").execute
+def _kind(stage: StageRun) -> Callable[[Work], Outcome]:
+    execute: Callable[[Work], Outcome] = import_module(f"runners.stages.{stage.kind}").execute
+    return execute
+
+
+def _secrets(hands: Hands, run: Run, stage: StageRun) -> tuple[Mapping[str, str], PipeError | None]:
+    """Return the secrets of a stage, or what is missing, which is told in its log."""
+    names = _secret_names(stage.spec)
     try:
-        return execute(work)
+        return (hands.secrets(run, names) if names else {}), None
     except PipeError as error:
-        return _outcome_of(error)
+        return {}, error
 
 
 def _outcome_of(error: PipeError) -> Outcome:
@@ -67,12 +75,12 @@ def _outcome_of(error: PipeError) -> Outcome:
     return Outcome(status=Status.ERRORED, cause=cause, reason=str(error))
 
 
-def _judged(outcome: Outcome, stage: StageRun, stop: threading.Event, timed_out: threading.Event) -> Outcome:
+def _judged(outcome: Outcome, run: Run, stage: StageRun, stop: threading.Event, timed_out: threading.Event) -> Outcome:
     """Say what the clock or a person did, where the hands could only see that they were stopped."""
     if outcome.status in (Status.SUCCEEDED, Status.WAITING) or not stop.is_set():
         return outcome
     if timed_out.is_set():
-        limit = _timeout_seconds({}, stage.spec)
+        limit = _timeout_seconds(run.definition, stage.spec)
         reason = f"{stage.name} took longer than its timeout of {limit:g} s and was stopped"
         return Outcome(
             status=Status.FAILED,
@@ -82,20 +90,6 @@ def _judged(outcome: Outcome, stage: StageRun, stop: threading.Event, timed_out:
             result=outcome.result,
         )
     return Outcome(status=Status.CANCELLED, cause=Cause.CANCELLED, reason="cancelled", commands=outcome.commands)
-
-
-@contextmanager
-def _log(
-    hands: Hands, run: Run, stage: StageRun, attempt: Attempt
-) -> Iterator[tuple[logs.LogWriter, Mapping[str, str]]]:
-    """Open the attempt's log with the stage's secrets masked; a missing secret is told inside it."""
-    names = _secret_names(stage.spec)
-    secrets: Mapping[str, str] = hands.secrets(run, names) if names else {}
-    log = logs.open_log(hands.settings, attempt.id, Masker(secrets.values()))
-    try:
-        yield log, secrets
-    finally:
-        log.close()
 
 
 def _secret_names(spec: Mapping[str, Any]) -> list[str]:
