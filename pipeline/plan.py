@@ -137,14 +137,16 @@ def _environments(loaded: Loaded, environments: Environments | Mapping[str, Any]
     """Return the application's environments as data. Raises WrongDefinition for a promotion to none of them."""
     if environments is None:
         return {}
-    if isinstance(environments, Mapping):
-        return {name: as_data(one) if hasattr(one, "model_dump") else one for name, one in environments.items()}
     from pipeline.checks.environments import unknown_environments
+    from pipeline.policy import Application
 
-    if wrong := unknown_environments(loaded.definition, loaded.positions, environments):
+    if isinstance(environments, Mapping):
+        application = Application.model_validate({"environments": dict(environments)})
+    else:
+        application = environments.applications.get(loaded.definition.name) or Application()
+    if wrong := unknown_environments(loaded.definition, loaded.positions, application):
         raise WrongDefinition(wrong, dict(loaded.files))
-    application = environments.applications.get(loaded.definition.name)
-    return {name: as_data(one) for name, one in application.environments.items()} if application else {}
+    return {name: as_data(one) for name, one in application.environments.items()}
 
 
 def _spec(spec: Mapping[str, Any], judged: Judged) -> Mapping[str, Any]:

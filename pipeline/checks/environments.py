@@ -52,12 +52,9 @@ def _one(path: Path, environment: Environment, application: Application, positio
     return found
 
 
-def unknown_environments(
-    definition: Definition, positions: Positions, environments: Environments, default: tuple[str, ...] = ()
-) -> list[Mistake]:
-    """Return a mistake for each promotion to an environment that the operator's file does not have."""
-    application = environments.applications.get(definition.name)
-    known = list(application.environments) if application else list(default)
+def unknown_environments(definition: Definition, positions: Positions, application: Application) -> list[Mistake]:
+    """Return a mistake for each promotion to an environment that the application does not have."""
+    known = list(application.environments)
     found = []
     for name, stage in definition.stages.items():
         if stage.promote and stage.promote.environment not in known:
