@@ -292,7 +292,7 @@ def test_files_go_in_before_the_start_and_come_out_after_the_end(bench: Bench) -
     bench.engine.wait(spec.name)
     packed = bench.engine.copy_out(spec.name, "/tmp/made")
     assert packed is not None
-    with tarfile.open(fileobj=io.BytesIO(b"".join(packed))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(packed)), mode="r:") as archive:
         taken = archive.extractfile("made/one")
         assert taken is not None
         assert taken.read() == b"1"
