@@ -18,7 +18,7 @@ from pipeline.definition import Stage
 from pipeline.errors import Conflict, NotFound
 from pipeline.model import Attempt, Run, StageRun
 from pipeline.settings import passed_on
-from runners import execution, process, snapshots
+from runners import clones, execution, process
 from runners.engines import ContainerSpec, Mount
 from runners.stages import cell, shell
 from runners.workspace import Workspace
@@ -81,7 +81,7 @@ def _copied(workspace: Workspace | None) -> Iterator[Workspace | None]:
         yield None
         return
     copy = workspace.path.parent / f"shell-{secrets.token_hex(4)}"
-    snapshots.copy_tree(workspace.path, copy)
+    clones.copy_tree(workspace.path, copy)
     try:
         yield Workspace(path=copy, prefix=workspace.prefix, env=workspace.env)
     finally:
