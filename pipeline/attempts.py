@@ -78,9 +78,10 @@ def finish(lease: Lease, outcome: Outcome, *, lines: int | None = None) -> Stage
         _end_attempt(tx, stage, outcome, lines)
         if _tries_again(run, stage, outcome):
             return _again(tx, run, stage, outcome, by=lease.owner)
-        if outcome.status == Status.WAITING and run.cancel_requested_at is not None:
+        ended = _end_stage(tx, stage, outcome, by=lease.owner)
+        if outcome.status == Status.WAITING:  # its log is free now, and a cancelling may have come meanwhile
             wake_promotion(tx, stage.id)
-        return _end_stage(tx, stage, outcome, by=lease.owner)
+        return ended
 
 
 def finish_waiting(tx: Connection, stage_id: int, outcome: Outcome, *, by: str = "") -> StageRun:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import insert, select, update
 
-from pipeline import progress, queue, records
+from pipeline import progress, promotion_records, queue, records
 from pipeline.artifacts import record as record_artifacts
 from pipeline.attempts import begin, finish, finish_waiting, reap, wake_promotion
 from pipeline.builds import previous as previous_build
@@ -214,6 +214,7 @@ def _cancel(tx: Connection, run_id: int, *, by: str, reason: str) -> Run:
         values = {"cancel_requested_at": moment(tx), "cancel_by": by, "reason": reason}
         tx.execute(update(runs_table).where(runs_table.c.id == run_id).values(**values))
         records.note(tx, "run", run_id, run_id, run.status, "cancelling", by=by, reason=reason)
+    promotion_records.cancel_waiting(tx, run_id, by=by, reason=reason)
     for each in records.get_stages(tx, run_id):
         if each.status == Status.WAITING:
             wake_promotion(tx, each.id)
