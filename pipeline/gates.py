@@ -5,17 +5,15 @@ Pure: values in, a verdict out. Who is asked and what is stored is `promotions`;
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pipeline.errors import DefinitionError
+from pipeline import cron
 from pipeline.model import Run, StageRun, Status
-
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+from pipeline.vocabulary import seconds
 
 
 def binding(*, environment: str, release: Mapping[str, Any], live: int | None, policy: Mapping[str, Any]) -> str:
@@ -87,34 +85,7 @@ def frozen(freezes: Iterable[Mapping[str, Any]], now: float) -> tuple[float, str
 
 
 def _window(freeze: Mapping[str, Any], now: float) -> float | None:
-    """Return the end of the window that `now` is in. The last begin not after `now` counts."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
-
-    length = _length(freeze)
-    try:
-        zone = ZoneInfo(str(freeze.get("timezone") or "UTC"))
-        trigger = CronTrigger.from_crontab(_named_days(str(freeze["cron"])), timezone=zone)
-    except (ValueError, ZoneInfoNotFoundError) as error:
-        raise DefinitionError(
-            f"the freeze `{freeze['cron']}` is not understood: {error}", hint="like `0 17 * * FRI`"
-        ) from error
-    begin = trigger.get_next_fire_time(None, datetime.datetime.fromtimestamp(now - length, zone))
-    if begin is None or begin.timestamp() > now:
-        return None
-    return float(begin.timestamp()) + length
-
-
-def _length(freeze: Mapping[str, Any]) -> float:
-    from pipeline.vocabulary import seconds
-
-    return float(seconds(freeze["duration"]))
-
-
-def _named_days(cron: str) -> str:
-    """Write weekdays as names: in cron 0 and 7 are Sunday, the library counts from Monday."""
-    fields = cron.split()
-    if len(fields) == 5:
-        fields[4] = "".join(_DAYS[int(c)] if c in "01234567" else c for c in fields[4])
-    return " ".join(fields)
+    """Return the end of the window that `now` is in, or None."""
+    length = float(seconds(freeze["duration"]))
+    begin = cron.last(str(freeze["cron"]), timezone=str(freeze.get("timezone") or "UTC"), now=now, within=length)
+    return None if begin is None else begin + length

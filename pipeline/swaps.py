@@ -81,6 +81,19 @@ def observe(lease: Lease, made: Promotion, step: int, seen: Mapping[str, Any], *
         return change(tx, made, **values) if values else made
 
 
+def note(lease: Lease, made: Promotion, **values: Any) -> Promotion:
+    """Write columns of a promotion that are not its status. Raises LeaseLost."""
+    with lease.db.write() as tx:
+        lease.guard(tx)
+        return change(tx, made, **values)
+
+
+def stands(lease: Lease, made: Promotion) -> Standing:
+    """Return the environment as it stands now."""
+    with lease.db.read() as connection:
+        return environments.by_id(connection, made.environment_id)
+
+
 def switched(
     lease: Lease, made: Promotion, step: int, seen: Mapping[str, Any], *, bake: float, drain: float
 ) -> Promotion:
@@ -98,7 +111,13 @@ def switched(
             _stand(tx, standing, made, warm=standing.live_promotion, since=now)
         made = change(tx, made, phase=Phase.BAKING, switched_at=now, bake_until=now + bake, drain_until=now + drain)
         records.note(
-            tx, "environment", standing.id, made.run_id, str(standing.live_colour or ""), str(made.colour), by=lease.owner
+            tx,
+            "environment",
+            standing.id,
+            made.run_id,
+            str(standing.live_colour or ""),
+            str(made.colour),
+            by=lease.owner,
         )
         return made
 

@@ -19,6 +19,8 @@ from runners.routers import Route, Router, ports
 from runners.targets import Place, Target
 
 if TYPE_CHECKING:
+    from pipeline.db import Database
+    from pipeline.settings import Settings
     from runners.hands import Hands
 
 
@@ -59,12 +61,12 @@ def of(hands: Hands, standing: Standing) -> Ground:
     )
 
 
-def ensure(hands: Hands, application: str, name: str, spec: Mapping[str, Any]) -> Standing:
+def ensure(db: Database, settings: Settings, application: str, name: str, spec: Mapping[str, Any]) -> Standing:
     """Return the record of an environment, with a subnet and ports that were free when they were given out."""
-    address = hands.settings.bind_address
+    address = settings.bind_address
     return environments.ensure(
-        hands.db,
-        hands.settings,
+        db,
+        settings,
         application,
         name,
         spec,
@@ -88,7 +90,9 @@ def taken_networks(table: Path = Path("/proc/net/route")) -> list[str]:
 
 
 def _kinds(hands: Hands, standing: Standing) -> tuple[Target, Router]:
-    wanted = {kind: where for kind, where in (standing.spec.get("target") or {"docker": ""}).items() if where is not None}
+    wanted = {
+        kind: where for kind, where in (standing.spec.get("target") or {"docker": ""}).items() if where is not None
+    }
     if "dummy" in wanted:
         from runners.routers.dummy import DummyRouter
         from runners.targets.dummy import DummyTarget

@@ -8,9 +8,9 @@ here writes a row by itself: that is `pipeline.swaps` and `pipeline.turns`.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import promotions, swaps, turns
@@ -18,7 +18,7 @@ from pipeline.errors import LeaseLost, NeedsAttention, PipeError, StageFailed, U
 from pipeline.faults import point
 from pipeline.model import Cause, Colour, Outcome, Phase, PromotionStatus, Status
 from runners import ground as grounds
-from runners import readiness, releases, teller
+from runners import readiness, releases, teller, workspace
 from runners.routers import Backend
 from runners.targets import Check
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from runners.hands import Hands
     from runners.targets import Release, Server
     from runners.teller import Teller
-
-CANCEL_SECONDS = 0.25  # how often a wait looks whether its run is being cancelled
 
 
 class Cancelled(Exception):
@@ -102,7 +100,9 @@ class Swap:
         except GateClosed:
             self.telling.say("waits for a decision before the swap; the new colour can be looked at")
         except Cancelled:
-            self._undo(PromotionStatus.CANCELLED, Outcome(status=Status.CANCELLED, cause=Cause.CANCELLED, reason="cancelled"))
+            self._undo(
+                PromotionStatus.CANCELLED, Outcome(status=Status.CANCELLED, cause=Cause.CANCELLED, reason="cancelled")
+            )
         except NeedsAttention as error:
             self.attention(error)
         except StageFailed as error:
@@ -151,10 +151,12 @@ class Swap:
         self.telling.say(f"{self.place.key}: {f'{live} is live' if live else 'nothing is live yet'}, {colour} is next")
 
     def _agree(self) -> None:
-        """Compare the record with the router. The proxy's own going back is recorded; a contradiction is touched by nobody."""
+        """Compare record and router. The proxy's own going back is recorded; a contradiction stays as it is."""
         recorded, seen = self.standing.live_colour, self.router.look(self.route)
         if not seen.alive:
-            raise Unavailable(f"the router of {self.place.key} does not answer", hint="`pipe doctor` looks at the proxy")
+            raise Unavailable(
+                f"the router of {self.place.key} does not answer", hint="`pipe doctor` looks at the proxy"
+            )
         if seen.fell_back and seen.running is not None:
             reason = f"the proxy went back to {seen.running} by itself: {seen.running.other} had no usable server"
             if swaps.fell_back(self.lease, self.made, reason=reason):
@@ -220,7 +222,10 @@ class Swap:
 
     def _wait_ready(self) -> None:
         """Ready means: the addresses of the new replicas are exactly the ones that the router finds up."""
-        with self.step(Phase.WAITING_READY, {"until": self.made.ready_by}), self.telling.timed("every replica is ready"):
+        with (
+            self.step(Phase.WAITING_READY, {"until": self.made.ready_by}),
+            self.telling.timed("every replica is ready"),
+        ):
             readiness.wait(self)
 
     def _verify(self, resumed_at_gate: bool) -> None:
@@ -234,6 +239,7 @@ class Swap:
             commands=tuple([verify["run"]] if isinstance(verify["run"], str) else verify["run"]),
             env={**(self.made.policy.get("env") or {}), "PREVIEW_URL": preview},
             workspace=str(self.made.policy.get("workspace") or ""),
+            prefix=str(self.made.policy.get("prefix") or ""),
             timeout_seconds=float(verify.get("timeout", 600.0)),
         )
         with self.step(Phase.VERIFYING, {"preview": preview}), self.telling.timed("verified"):
@@ -246,6 +252,15 @@ class Swap:
                     cause="failed" if code is not None else "timeout",
                     code=code,
                 )
+
+        self._drop_workspace()
+
+    def _drop_workspace(self) -> None:
+        """Remove what was only there for the verify; a gate may last for days."""
+        if path := self.made.policy.get("workspace"):
+            place, image = workspace.Workspace(path=Path(str(path))), self.hands.settings.base_image
+            labels = {"pipewright.promotion": str(self.made.id)}
+            self.hands.cleanup.later(lambda: workspace.remove(place, self.hands.engine, image=image, labels=labels))
 
     # --- shared with `switching` and `readiness` --------------------------------------------------------------------
 
@@ -265,9 +280,9 @@ class Swap:
         """Stop here when the lease is lost, or when the run is being cancelled and nothing is switched yet."""
         if self.stop.is_set():
             self.lease.check()
-        if self.made.phase not in (Phase.SWITCHING, Phase.BAKING, Phase.ROLLING_BACK):
-            if swaps.is_cancelled(self.lease, self.made):
-                raise Cancelled
+        switched = self.made.phase in (Phase.SWITCHING, Phase.BAKING, Phase.ROLLING_BACK)
+        if not switched and swaps.is_cancelled(self.lease, self.made):
+            raise Cancelled
 
     def pause(self, seconds: float) -> None:
         """Wait a little, and stop waiting when there is a reason to."""
@@ -310,6 +325,7 @@ class Swap:
                 self.not_live(self.made.colour)
                 self.target.retire(self.place, self.made.colour, grace_seconds=readiness.grace_seconds(self.release))
             self.target.forget_before(self.place, self.made.id)
+            self._drop_workspace()
             if self.standing.live_colour is None:
                 self.target.clear(self.place)
                 self.router.remove(self.route)

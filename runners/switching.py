@@ -26,6 +26,7 @@ ERRORS_AT_LEAST = 3  # one failed answer of two is no verdict
 UNSEEN_SECONDS = 60.0  # how long a proxy or engine may be away during the bake
 PROBE_SECONDS = 5.0
 TRIES = 3
+UNTOUCHED = "the route stays where it was"
 
 
 class Switch:
@@ -41,16 +42,19 @@ class Switch:
         """Switch, bake and finish; or go on where another worker stopped."""
         phase = self.swap.made.phase
         if phase == Phase.ROLLING_BACK:
-            return self._roll_back(self.swap.made.error or "its worker was lost while it went back")
-        if phase != Phase.BAKING:
-            if not self._switch(recovering=phase == Phase.SWITCHING):
-                return None
-        else:
+            self._roll_back(self.swap.made.error or "its worker was lost while it went back")
+        elif phase == Phase.BAKING:
             self.router.wake()
             self.router.take(self.route, self.swap.made.epoch)
+            self._bake_and_end()
+        elif self._switch(recovering=phase == Phase.SWITCHING):
+            self._bake_and_end()
+
+    def _bake_and_end(self) -> None:
         breach = self._bake()
         if breach is None:
-            return self._finish()
+            self._finish()
+            return
         if not self.swap.strategy.get("auto_rollback", True):
             raise NeedsAttention(
                 f"{self.colour} in {self.swap.place.key} breached its bake: {breach}",
@@ -65,16 +69,18 @@ class Switch:
         swap, began = self.swap, time.monotonic()
         if not recovering:
             if wrong := swaps.check(swap.lease, swap.made, swap.standing):
-                raise StageFailed(f"{swap.place.key} refuses the swap now: " + "; ".join(wrong), hint="the route was not touched")
+                raise StageFailed(f"{swap.place.key} refuses the swap now: {'; '.join(wrong)}", hint=UNTOUCHED)
             if not readiness.is_ready(swap, self.colour):
-                raise StageFailed(f"{self.colour} is no longer ready just before the swap", hint="the route was not touched")
+                raise StageFailed(f"{self.colour} is no longer ready just before the swap", hint=UNTOUCHED)
         intent = {"from": swap.standing.live_colour, "to": self.colour, "epoch": swap.made.epoch}
         with swap.step(Phase.SWITCHING, intent, closing=True) as step:
             self._point(fresh=not recovering)
             self._singles(forward=True)
             answered = self._probe(self.colour)
         if not answered:
-            self._roll_back(f"{self.colour} did not answer through the public port {PROBE_SECONDS:g} s after the switch")
+            self._roll_back(
+                f"{self.colour} did not answer through the public port {PROBE_SECONDS:g} s after the switch"
+            )
             return False
         bake = 0.0 if swap.made.carrier != swap.made.id else float(swap.strategy.get("bake", 10.0))
         drain = float(swap.strategy.get("drain", 30.0))
@@ -82,7 +88,8 @@ class Switch:
         swap.made = swaps.switched(swap.lease, swap.made, step, seen, bake=bake, drain=drain)
         point("promotion.switching.observed")
         public, preview = self.router.urls(self.route)
-        self.telling.say(f"{self.colour} is live at {public} ({time.monotonic() - began:.2f} s); the idle colour is at {preview}")
+        took = f"{time.monotonic() - began:.2f} s"
+        self.telling.say(f"{self.colour} is live at {public} ({took}); the other colour is at {preview}")
         return True
 
     def _point(self, *, fresh: bool) -> None:
@@ -107,8 +114,8 @@ class Switch:
         old = self.swap.standing.live_colour
         if seen.recorded not in (old, self.colour) or seen.running not in (old, self.colour, None):
             raise NeedsAttention(
-                f"{self.swap.place.key}: the swap from {old} to {self.colour} was interrupted, and the router's file says"
-                f" {seen.recorded}, the running router {seen.running}; nothing was touched",
+                f"{self.swap.place.key}: the swap from {old} to {self.colour} was interrupted, and the router's file"
+                f" says {seen.recorded}, the running router {seen.running}; nothing was touched",
                 hint=f"look with `pipe env {self.swap.standing.name}`",
             )
         if self._becomes_ready():
@@ -120,9 +127,7 @@ class Switch:
             )
         if old is not None and self.colour in (seen.recorded, seen.running):
             self.router.point(self.route, old, epoch=self.swap.made.epoch, warm=None)
-        raise StageFailed(
-            f"{self.colour} was no longer ready when the interrupted swap was taken up again", hint="the route stays where it was"
-        )
+        raise StageFailed(f"{self.colour} was no longer ready when the swap was taken up again", hint=UNTOUCHED)
 
     def _becomes_ready(self) -> bool:
         """A proxy that has just been started must check its servers first."""
@@ -186,7 +191,8 @@ class Switch:
         """Return what is so bad that the route must go back now, and whether all is well; None when nothing is seen."""
         swap = self.swap
         try:
-            mine = [i for i in self.target.observe(swap.place) if i.colour == self.colour and i.promotion == swap.made.id]
+            there = self.target.observe(swap.place)
+            mine = [i for i in there if i.colour == self.colour and i.promotion == swap.made.id]
             if crashed := [f"{i.process} {i.replica}" for i in mine if i.restarts]:
                 return f"{', '.join(crashed)} ended and was started again", False
             seen = self.router.look(self.route)
@@ -256,9 +262,11 @@ class Switch:
                 self._singles(forward=False)
                 answered = self._probe(old)
             except (Unavailable, StageFailed) as error:
-                raise NeedsAttention(f"the rollback of {swap.place.key} failed: {error.message} ({reason})", hint=error.hint) from error
+                what = f"the rollback of {swap.place.key} failed: {error.message} ({reason})"
+                raise NeedsAttention(what, hint=error.hint) from error
         if not answered:
-            raise NeedsAttention(f"{old} does not answer after the rollback of {swap.place.key} ({reason})", hint="look at both colours")
+            what = f"{old} does not answer after the rollback of {swap.place.key} ({reason})"
+            raise NeedsAttention(what, hint="look at both colours")
         swaps.went_back(swap.lease, swap.made, step, {"colour": old})
         point("promotion.rolling_back.observed")
         self.telling.say(self.target.logs(swap.place, self.colour, lines=readiness.LOG_LINES))
@@ -309,4 +317,3 @@ class Switch:
         if coming:
             release, colour, carrier = coming
             self.target.start_single(swap.place, release, colour, carrier, swap.made.epoch, swap.secrets)
-

@@ -6,14 +6,14 @@ promotion back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline import promotions, runs
 from pipeline.errors import Conflict, DefinitionError, NotAllowed, StageFailed
 from pipeline.model import Outcome, PromotionStatus, Status
 from pipeline.policy import Environment
-from runners import ground, releases
-from runners.hands import Hands
+from runners import ground, releases, workspace
 from runners.stages import Work
 
 
@@ -24,7 +24,7 @@ def execute(work: Work) -> Outcome:
     spec = _spec(work, asked.environment)
     release = releases.of_run(work.run, runs.stages(work.db, work.run.id), spec)
     releases.public_process(release, (spec.get("public") or {}).get("process"))
-    policy = _policy(spec)
+    policy = policy_of(spec)
     if asked.from_:
         policy["from"] = asked.from_
     if asked.verify:
@@ -33,9 +33,9 @@ def execute(work: Work) -> Outcome:
             "run": list(asked.verify.run),
             "timeout": asked.verify.timeout,
         }
-        policy["env"] = dict(work.env)
-        policy["workspace"] = _workspace(work)
-    standing = ground.ensure(_hands(work), release.application, asked.environment, spec)
+        place = workspace.prepare(work)
+        policy |= {"env": {**work.env, **place.env}, "workspace": str(place.path), "prefix": place.prefix}
+    standing = ground.ensure(work.db, work.settings, release.application, asked.environment, spec)
     try:
         made = promotions.request(
             work.db,
@@ -54,12 +54,8 @@ def execute(work: Work) -> Outcome:
     return Outcome(status=Status.WAITING, result={"promotion": made.id, "environment": asked.environment})
 
 
-def policy_of(spec: dict[str, Any]) -> dict[str, Any]:
+def policy_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an environment asks for, as it is recorded with each promotion."""
-    return _policy(spec)
-
-
-def _policy(spec: dict[str, Any]) -> dict[str, Any]:
     kept = ("strategy", "approval", "requires", "freeze")
     return {key: spec[key] for key in kept if spec.get(key)}
 

@@ -83,7 +83,8 @@ class Check:
     image: str
     commands: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    workspace: str = ""  # a folder of this host, mounted where the commands run
+    workspace: str = ""  # a folder of this host, mounted at /workspace
+    prefix: str = ""  # the folder in it where the commands start
     timeout_seconds: float = 600.0
 
 

@@ -180,7 +180,7 @@ def check_spec(place: Place, check: Check) -> ContainerSpec:
         command=("\n".join(check.commands),),
         env=check.env,
         labels=labels(place, "check", promotion=check.promotion),
-        workdir="/workspace" if check.workspace else "",
+        workdir=f"/workspace/{check.prefix}".rstrip("/") if check.workspace else "",
         mounts=mounts,
         network=prefix(place),
         address=address(place, CHECK),

@@ -118,7 +118,7 @@ def test_a_failed_promotion_fails_the_run(story, db):
 def test_cancelling_wakes_the_promotion_that_decides_for_itself(story, db):
     run = story.accept(stage("test", kind="promote"))
     story.work({"test": WAITS})
-    found = promotion(db, run, story.stage(run, "test").id, "requested")
+    found = promotion(db, run, story.stage(run, "test").id, "deploying", phase="baking")
     with db.write() as tx:
         queue.enqueue(tx, kind="promotion", ref=found, lock="env:1", run_at=db.now() + 9999)
     runs.cancel(db, run.id, by="bob")
@@ -126,4 +126,12 @@ def test_cancelling_wakes_the_promotion_that_decides_for_itself(story, db):
     assert story.claim().kind == "promotion"
     with db.write() as tx:
         runs.finish_waiting(tx, story.stage(run, "test").id, Outcome(status=Status.CANCELLED, cause="cancelled"))
+    assert story.status(run) == "cancelled"
+
+
+def test_cancelling_ends_a_promotion_at_once_that_waits_for_a_decision(story, db):
+    run = story.accept(stage("test", kind="promote"))
+    story.work({"test": WAITS})
+    promotion(db, run, story.stage(run, "test").id, "requested")
+    runs.cancel(db, run.id, by="bob")
     assert story.status(run) == "cancelled"
