@@ -126,7 +126,8 @@ class Worker:
             try:
                 self._renew()
                 self._watch()
-                runs.reap(self.hands.db)
+                if lost := [job for job in runs.reap(self.hands.db) if job.kind == "promotion"]:
+                    import_module(DOERS["retire"]).buried(self.hands, lost)
             except PipeError as error:  # the database is away for a moment: the next beat tries again
                 log.warning("heartbeat.failed", extra={"error": str(error)})
 

@@ -56,6 +56,7 @@ class Theatre:
             secrets=lambda run, names: {name: f"value of {name}" for name in names},
             source=lambda run: Source(top=Path("/"), project="", workspaces=Path("/")),
             cleanup=Cleanup(),
+            sandboxes=None,  # type: ignore[arg-type]  # for stages that run commands
         )
 
     def run(self, behaviour: str = "ok", *, by: str = "ada", branch: str = "main", **more: Any) -> Run:
