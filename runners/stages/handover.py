@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StageFailed
+from pipeline.faults import point
 from runners.stages.user import User
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def keep_artifacts(work: Work, folder: Path, *, succeeded: bool) -> None:
         except Refused as refused:
             work.log.say(f"warning: the artifact {refused.at(name)}")
             continue
+        point("run.keeping")
         kept.append(artifacts.Stored(path=name, size_bytes=size, sha256=sha256, mode=mode))
     artifacts.record(work.lease, work.attempt.number, kept, keep_seconds=wish.keep)
     work.log.say(f"{len(kept)} artifacts kept ({sum(file.size_bytes for file in kept) / 1e6:.1f} MB)")

@@ -173,6 +173,7 @@ class _Passage:
             for stream, data in attached:
                 pump.take(stream, data)
                 point("run.logging")
+            point("run.ended")
         finally:
             attached.close()
         return self._ended(pump)
@@ -250,6 +251,7 @@ class _Passage:
         succeeded = ended.code == 0
         folder = self._files_back()
         reading = None if killed else handover.read_reports(work, folder)
+        point("run.reported")
         verdict = reading.verdict() if reading and succeeded else None
         succeeded = succeeded and verdict is None
         if not succeeded:
@@ -272,10 +274,22 @@ class _Passage:
                 hint="look at the daemon's log; `pipe retry` runs the stage again",
                 cause=Cause.RUNNER_LOST,
             )
+        if ended.code in _KILLED_BY_DAEMON and not killed:
+            self._check_there()
         cause, reason = self._why(ended, pump, verdict)
         return Outcome(
             status=Status.FAILED, cause=cause, reason=reason, exit_code=ended.code, commands=commands, result=result
         )
+
+    def _check_there(self) -> None:
+        """Raise Unavailable when the commands were ended because somebody removes their container."""
+        seen = self.engine.inspect(self.work.key)
+        if seen is None or seen.state == "removing":
+            raise Unavailable(
+                f"somebody removed the container {self.work.key} while the commands ran",
+                hint="containers with our labels are removed by us; `pipe retry` runs the stage again",
+                cause=Cause.RUNNER_LOST,
+            )
 
     def _why(self, ended: Exit, pump: Pump, verdict: str | None) -> tuple[str, str]:
         resources = self.work.spec.resources

@@ -1,0 +1,161 @@
+"""A worker is killed at every named point of a command stage: nothing runs twice, no line is lost or doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import artifacts, logs, results, runs
+from pipeline.errors import Unavailable
+from pipeline.model import Status
+from pipeline.settings import passed_on
+from runners import process
+from runners.stages import Work
+from tests.runners.stage_dies_here import take_over
+from tests.runners.stage_stand import Done, Stand, standing
+
+pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = '<testsuite name="s"><testcase name="good"/></testsuite>'
+COMMANDS = [
+    "echo x >> count; echo x >> other",
+    "for n in $(seq 1 3000); do echo line $n; done; echo partial >&2; sleep 0.3",
+    f"echo '{REPORT}' > r.xml; echo version=1 >> $PIPE_OUTPUT; printf 'the end'",
+]
+SPEC = {
+    "run": COMMANDS,
+    "artifacts": {"paths": ["count", "other"], "when": "always"},
+    "reports": {"junit": "r.xml"},
+    "outputs": ["version"],
+}
+POINTS = (
+    *("run.creating", "run.created", "run.started", "run.logging", "run.logging:3", "run.ended", "run.exited"),
+    *("run.reported", "run.keeping", "run.keeping:2", "run.collected"),
+)
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    with standing(tmp_path) as made:
+        yield made
+
+
+def killed(stand: Stand, spec: Mapping[str, Any], point: str) -> int:
+    """Do the stage in another process that dies at `point`; return the run's id."""
+    run = stand.accept({"one": spec})
+    module = "tests.runners.stage_dies_here"
+    done = process.run(
+        [sys.executable, "-m", module, str(stand.settings.home), str(stand.source), point],
+        cwd=ROOT,
+        env={**passed_on(), "PYTHONPATH": str(ROOT)},
+        timeout_seconds=60,
+    )
+    assert done.code == -signal.SIGKILL, done
+    take_over(stand)
+    return run
+
+
+def resumed(stand: Stand) -> Done:
+    work = stand.work()
+    assert work.resumed
+    return Done(stand.do(work), stand.text(work), work)
+
+
+def output(stand: Stand, work: Work) -> list[str]:
+    return [line.text for line in logs.read(stand.settings, work.attempt.id) if line.stream == "out"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_after_a_kill_the_stage_ends_as_if_nothing_had_happened(stand, point):
+    killed(stand, SPEC, point)
+    done = resumed(stand)
+    assert done.outcome.status is Status.SUCCEEDED, done.log
+    assert done.outcome.outputs == {"version": "1"}
+    assert output(stand, done.work) == [*(f"line {n}" for n in range(1, 3001)), "the end"]
+    named = [line for line in done.log.splitlines() if line.startswith("$ ")]
+    assert named == [f"$ {command}" for command in COMMANDS]
+    assert [line for line in done.log.splitlines() if line == "partial"] == ["partial"]
+    kept = {file.path: file for file in artifacts.of_stage(stand.db, done.work.stage.id)}
+    assert sorted(kept) == ["count", "other"]
+    with artifacts.get(stand.settings, kept["count"].sha256) as file:
+        assert file.read() == b"x\n"  # it ran once
+    assert str(results.totals(stand.db, done.work.run.id)["one"]) == "1 test: 1 passed"
+    assert [command["exit_code"] for command in done.outcome.commands] == [0, 0, 0]
+    assert len(runs.attempts(stand.db, done.work.stage.id)) == 1
+    assert stand.left() == []
+    stand.sandboxes.sweep()
+    for box in stand.engine.find({"pipewright.owner": "dead"}):
+        with contextlib.suppress(Unavailable):  # gone already
+            assert stand.engine.wait(box.id, timeout_seconds=10) is not None
+
+
+@pytest.mark.parametrize("code", [0, 3, 137])
+def test_the_code_of_what_ended_meanwhile_is_read_and_not_guessed(stand, code):
+    killed(stand, {"run": ["echo begun", f"sleep 0.5; exit {code}"]}, "run.logging")
+    (box,) = stand.engine.find({"pipewright.role": "stage"})
+    stand.engine.wait(box.id)
+    done = resumed(stand)
+    assert done.outcome.exit_code == code
+    assert done.outcome.status is (Status.SUCCEEDED if code == 0 else Status.FAILED)
+    assert output(stand, done.work) == ["begun"]
+    assert done.outcome.commands[-1]["exit_code"] == code
+
+
+def test_a_container_that_somebody_removed_meanwhile_is_run_anew(stand):
+    killed(stand, {"run": ["echo begun", "sleep 30"]}, "run.logging")
+    (box,) = stand.engine.find({"pipewright.role": "stage"})
+    stand.engine.remove(box.id)
+    work = stand.work()
+    threading.Thread(target=_cancel_when_begun, args=(stand, work), daemon=True).start()
+    assert stand.do(work).status is Status.FAILED
+    assert stand.left() == []
+
+
+def _cancel_when_begun(stand: Stand, work: Work) -> None:
+    while not work.cancelled.wait(0.1):
+        if stand.engine.find({"pipewright.role": "stage"}):
+            work.cancelled.set()
+
+
+def test_services_live_on_for_the_next_worker(stand):
+    service = {"image": "pipewright/debian:12", "command": ["sleep", "600"], "ready": {"run": "true"}}
+    killed(stand, {"services": {"db": service}, "run": ["echo begun", "sleep 0.5", "getent hosts db"]}, "run.logging")
+    done = resumed(stand)
+    assert done.outcome.status is Status.SUCCEEDED, done.log
+    assert stand.left() == []
+
+
+def test_a_kill_after_the_record_leaves_only_what_is_known_to_be_left_over(stand):
+    run = stand.accept({"one": {"run": ["true"]}})
+    module = "tests.runners.stage_dies_here"
+    argv = [sys.executable, "-m", module, str(stand.settings.home), str(stand.source), "recorded"]
+    done = process.run(argv, cwd=ROOT, env={**passed_on(), "PYTHONPATH": str(ROOT)}, timeout_seconds=60)
+    assert done.code == -signal.SIGKILL, done
+    assert runs.get(stand.db, run).status is Status.SUCCEEDED
+    for box in stand.engine.find({"pipewright.run": str(run)}):
+        stand.engine.remove(box.id)
+    assert stand.left() == []
+
+
+def test_a_container_removed_under_our_hands_is_the_machines_doing(stand):
+    stand.accept({"one": {"run": ["echo begun; sleep 60"]}})
+    work = stand.work()
+    threading.Thread(target=_remove_when_begun, args=(stand, work), daemon=True).start()
+    with pytest.raises(Unavailable) as caught:
+        stand.do(work)
+    assert caught.value.cause == "runner_lost"
+
+
+def _remove_when_begun(stand: Stand, work: Work) -> None:
+    for line in logs.follow(stand.settings, work.attempt.id):
+        if line.text == "begun":
+            stand.engine.remove(work.key)
+            return
