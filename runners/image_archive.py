@@ -1,52 +1,60 @@
-"""Carry images as files, for hosts that reach no registry: the archive of `docker save`, checked down to each layer.
+"""Carry pushed images as files to hosts that reach no registry, known there by the same digest.
 
-An image is its id, the hash of its configuration, which names the hash of every layer: an archive is
-loaded only when all of them hold, and only when it brings the image that was asked for. Format: the
-`manifest.json` of Docker's image archives, which OCI layouts written by newer engines hold as well.
+A file is an OCI image layout in a tar, which `docker load` reads as well: manifests and layers exactly as the
+registry holds them. Before anything of it is used, every blob must be what its name says, and every manifest
+complete; since a digest names them all, whoever knows the digest can trust the rest. Format: the OCI Image Layout.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import io
 import json
 import os
+import re
 import tarfile
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import DefinitionError, NotFound, Unavailable
-from runners.image_store import ImageStore
+from pipeline.model import Image
+from runners import images
+from runners.registry import Manifest, Registry
 
-_JSON_BYTES = 8 << 20
+_NAME = "pipewright.name"  # the repository's name without its host
+_TAGS = "pipewright.tags"
+_REFERENCE = "org.opencontainers.image.ref.name"
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_JSON_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
+_DAMAGE = (tarfile.TarError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """An image in an archive."""
+    """An image in a file."""
 
-    id: str
-    names: tuple[str, ...]
+    name: str
+    digest: str
+    tags: tuple[str, ...]
 
 
-def save(store: ImageStore, names: list[str], path: Path) -> list[Carried]:
-    """Write images to a file, whole or not at all, and return what is in it.
+def save(pushed: list[Image], open_registry: Callable[[Image], Registry], path: Path) -> list[Carried]:
+    """Write pushed images to a file, whole or not at all, and return what is in it.
 
     Raises:
-        NotFound: there is no such image.
-        Unavailable: the disk is full.
+        NotFound: a registry no longer holds one of them.
+        Unavailable: a registry can not be reached, or the disk is full.
     """
-    missing = [name for name in names if store.id_of(name) is None]
-    if missing:
-        raise NotFound(f"there is no image {missing[0]} here", hint="`pipe show RUN` tells the images of a run.")
-    making = path.with_name(path.name + ".part")
+    making = path.with_name(f"{path.name}.part")
     try:
-        with making.open("wb") as file, store.saved(names) as chunks:
-            for chunk in chunks:
-                file.write(chunk)
+        with making.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                _write(archive, pushed, open_registry)
             file.flush()
             os.fsync(file.fileno())
         found = check(making)
@@ -58,92 +66,176 @@ def save(store: ImageStore, names: list[str], path: Path) -> list[Carried]:
     return found
 
 
-def load(store: ImageStore, path: Path, *, expect: str = "") -> list[Carried]:
-    """Check an archive, load it, and return what it brought; `expect` is the id that one of its images must have.
+def load(path: Path, open_registry: Callable[[Carried], Registry], *, expect: str = "") -> list[Carried]:
+    """Check a file, put its images into registries, and return what it brought.
+
+    `open_registry` says where an image goes; `expect` is a digest that one of them must have.
 
     Raises:
         DefinitionError: the file is no archive of images, is damaged, or holds another image than expected.
+        Unavailable: a registry can not be reached, or does not take an image.
     """
     found = check(path)
-    if expect and expect not in {image.id for image in found}:
-        held = ", ".join(image.id for image in found)
+    if expect and expect not in {image.digest for image in found}:
+        held = ", ".join(f"{image.name}@{image.digest}" for image in found)
         raise DefinitionError(f"{path} does not hold the image {expect}", hint=f"It holds {held}.")
-    with path.open("rb") as file:
-        store.load(file)
-    missing = [image.id for image in found if store.id_of(image.id) is None and not _came(store, image)]
-    if missing:
-        raise Unavailable(f"the engine did not take {missing[0]} from {path}", hint="What does the engine's log say?")
+    with tarfile.open(path, mode="r:") as archive:
+        layout = _Layout(archive)
+        for image in found:
+            registry = open_registry(image)
+            try:
+                _bring(layout, registry, image)
+            finally:
+                registry.close()
     return found
 
 
-def _came(store: ImageStore, image: Carried) -> bool:
-    """Tell whether the engine knows the image by name: with containerd's store its id is another one."""
-    return any(store.id_of(name) for name in image.names)
-
-
 def check(path: Path) -> list[Carried]:
-    """Return the images of an archive whose every layer is what its configuration says. Raises DefinitionError."""
+    """Return the images of a file in which every blob is what its name says. Raises DefinitionError."""
     try:
         with tarfile.open(path, mode="r:") as archive:
-            members = {member.name: member for member in archive if member.isfile()}
-            entries = _json(archive, members, "manifest.json")
-            if not isinstance(entries, list) or not entries:
-                raise _Damaged("its manifest names no image")
-            return [_checked(archive, members, entry) for entry in entries]
+            layout = _Layout(archive)
+            layout.check()
+            return layout.images()
     except FileNotFoundError as error:
         raise DefinitionError(f"there is no file {path}") from error
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, _Damaged) as error:
-        raise DefinitionError(
-            f"{path} is not a whole archive of images: {error}",
-            hint="Was it written by `pipe image save` and copied whole?",
-        ) from error
+    except (OSError, EOFError, *_DAMAGE) as error:
+        said = f"{path} is not a whole archive of images: {error}"
+        raise DefinitionError(said, hint="Was it made by `pipe image save` and copied whole?") from error
 
 
-class _Damaged(Exception):
-    """What an archive says of itself does not hold."""
+def _write(archive: tarfile.TarFile, pushed: list[Image], open_registry: Callable[[Image], Registry]) -> None:
+    _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    index, legacy, written = [], [], set[str]()
+    for image in pushed:
+        registry = open_registry(image)
+        try:
+            manifest = registry.get(image.digest)
+            if manifest is None:
+                raise NotFound(f"{image.reference} is no longer in its registry", hint="`pipe retry` builds it again.")
+            for digest, size in _blobs(manifest):
+                if digest not in written:
+                    _fetch(archive, registry, digest, size)
+                    written.add(digest)
+        finally:
+            registry.close()
+        if manifest.digest not in written:
+            _add(archive, _path(manifest.digest), manifest.body)
+            written.add(manifest.digest)
+        name = registry.repository.name
+        index.append(_described(image, name, manifest))
+        paths = [_path(digest) for digest, _ in _blobs(manifest)]
+        names = [f"{name}:{tag}" for tag in image.tags]
+        legacy.append({"Config": paths[0], "RepoTags": names or None, "Layers": paths[1:]})
+    _add(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": index}).encode())
+    _add(archive, "manifest.json", json.dumps(legacy).encode())
 
 
-def _checked(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], entry: Mapping[str, Any]) -> Carried:
-    name = str(entry["Config"])
-    config = _read(archive, members, name)
-    layers = [str(layer) for layer in entry["Layers"]]
-    expected = [str(digest) for digest in json.loads(config)["rootfs"]["diff_ids"]]
-    if len(layers) != len(expected):
-        raise _Damaged("layers are missing")
-    for layer, digest in zip(layers, expected, strict=True):
-        if _digest(archive, _member(archive, members, layer)) != digest:
-            raise _Damaged(f"the layer {digest} is damaged")
-    image = f"sha256:{hashlib.sha256(config).hexdigest()}"
-    if Path(name).name.removesuffix(".json") != image.removeprefix("sha256:"):
-        raise _Damaged("the configuration is damaged")
-    return Carried(image, tuple(entry.get("RepoTags") or ()))
+def _described(image: Image, name: str, manifest: Manifest) -> dict[str, Any]:
+    annotations = {_NAME: name, _TAGS: " ".join(image.tags)}
+    annotations |= {_REFERENCE: image.tags[0]} if image.tags else {}
+    return {
+        "mediaType": manifest.type,
+        "digest": manifest.digest,
+        "size": len(manifest.body),
+        "annotations": annotations,
+    }
 
 
-def _member(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> IO[bytes]:
-    if name not in members:  # older engines write a layer twice as a link; theirs is read at its first place
-        linked = archive.getmember(name)
-        name = os.path.normpath(Path(name).parent / linked.linkname) if linked.issym() else linked.linkname
-    file = archive.extractfile(members[name])
-    if file is None:
-        raise _Damaged(f"{name} is no file")
-    return file
+def _blobs(manifest: Manifest) -> list[tuple[str, int]]:
+    """Return digest and size of an image's configuration and layers, in this order."""
+    told = json.loads(manifest.body)
+    if "config" not in told:
+        raise DefinitionError(f"{manifest.digest} is an index of several platforms, which can not be carried as a file")
+    return [(str(part["digest"]), int(part["size"])) for part in (told["config"], *told["layers"])]
 
 
-def _read(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> bytes:
-    if members[name].size > _JSON_BYTES:
-        raise _Damaged(f"{name} is too large")
-    return _member(archive, members, name).read()
+def _fetch(archive: tarfile.TarFile, registry: Registry, digest: str, size: int) -> None:
+    info = tarfile.TarInfo(_path(digest))
+    info.size = size
+    with registry.blob(digest) as chunks, tempfile.TemporaryFile() as file:
+        for chunk in chunks:
+            file.write(chunk)
+        if file.tell() != size:
+            raise Unavailable(f"{registry.repository} gave {file.tell()} of {size} bytes of {digest}", cause="registry")
+        file.seek(0)
+        archive.addfile(info, file)
 
 
-def _json(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> Any:
-    return json.loads(_read(archive, members, name))
+def _path(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/", 1)
 
 
-def _digest(archive: tarfile.TarFile, file: IO[bytes]) -> str:
-    packed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    digest = hashlib.sha256()
-    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
-    while chunk := stream.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+class _Layout:
+    """An image layout in an open tar. Raises ValueError and its kin for what does not hold."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._members: Mapping[str, tarfile.TarInfo] = {m.name: m for m in archive if m.isfile()}
+
+    def images(self) -> list[Carried]:
+        """Return what the index names."""
+        entries = json.loads(self._text("index.json"))["manifests"]
+        if not entries:
+            raise ValueError("it names no image")
+        return [self._image(entry) for entry in entries]
+
+    def _image(self, entry: Mapping[str, Any]) -> Carried:
+        told = entry.get("annotations") or {}
+        return Carried(str(told[_NAME]), str(entry["digest"]), tuple(str(told.get(_TAGS) or "").split()))
+
+    def check(self) -> None:
+        """Look at every blob, and for every part of every manifest."""
+        for name in self._members:
+            if (match := _BLOB.fullmatch(name)) and self._digest(name) != match[1]:
+                raise ValueError(f"the blob {match[1]} is damaged")
+        for image in self.images():
+            for digest, size in _blobs(self.manifest(image.digest)):
+                if self._members[_path(digest)].size != size:
+                    raise ValueError(f"the blob {digest} is incomplete")
+
+    def manifest(self, digest: str) -> Manifest:
+        """Return the manifest of a digest."""
+        body = self._text(_path(digest))
+        types = [str(entry["mediaType"]) for entry in json.loads(self._text("index.json"))["manifests"]
+                 if entry["digest"] == digest]  # fmt: skip
+        return Manifest(types[0], body)
+
+    @contextmanager
+    def blob(self, digest: str) -> Iterator[tuple[IO[bytes], int]]:
+        """Open a blob, with its size."""
+        member = self._members[_path(digest)]
+        file = self._archive.extractfile(member)
+        if file is None:
+            raise ValueError(f"the blob {digest} is no file")
+        with file:
+            yield file, member.size
+
+    def _text(self, name: str) -> bytes:
+        if self._members[name].size > _JSON_BYTES:
+            raise ValueError(f"{name} is too large")
+        file = self._archive.extractfile(self._members[name])
+        return file.read() if file else b""
+
+    def _digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.blob("sha256:" + name.rpartition("/")[2]) as (file, _):
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+def _bring(layout: _Layout, registry: Registry, image: Carried) -> None:
+    manifest = layout.manifest(image.digest)
+    for digest, _ in _blobs(manifest):
+        if not registry.has_blob(digest):
+            with layout.blob(digest) as (file, size):
+                registry.upload(digest, file, size)
+    for tag in (images.content_tag(manifest.config), *image.tags):
+        registry.put(tag, manifest)

@@ -1,4 +1,4 @@
-"""The images that an engine holds: name, push, save, load, list and remove them. Which to keep is `image_budget`'s.
+"""The images that an engine holds: name, push, list and remove them. Which to keep is `image_budget`'s.
 
 Over the docker SDK, whose classic builder is not used. Errors that a push only mentions in its stream are
 errors here. All of a push ends when it is cancelled: its connection is cut, and the daemon lets go.
@@ -10,10 +10,9 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
@@ -184,30 +183,6 @@ class ImageStore:
         with self._impatient.asked("trimming the build cache") as client:
             told = client.prune_builds(filters=which, all=True)
         return int(told.get("SpaceReclaimed") or 0)
-
-    @contextmanager
-    def saved(self, names: list[str]) -> Iterator[Iterator[bytes]]:
-        """Give the archive of images, as `docker save` writes it, in chunks."""
-        with self._daemon.asked(f"saving {', '.join(names)}", subject=names[0]) as client:
-            api: Any = client  # its own `get_image` takes one name: shared layers would be saved twice
-            response = api._get(api._url("/images/get"), params={"names": names}, stream=True)
-            api._raise_for_status(response)
-            try:
-                yield response.iter_content(1 << 20)
-            finally:
-                response.close()
-
-    def load(self, archive: BinaryIO) -> list[str]:
-        """Take an archive of `docker save`, and return the names or ids that it brought. Raises Unavailable."""
-        found: list[str] = []
-        with self._daemon.asked("loading an archive of images") as client:
-            for told in client.load_image(archive, quiet=True):  # type: ignore[no-untyped-call]
-                if told.get("error"):
-                    raise Unavailable(f"the archive can not be loaded: {told['error']}", hint="Was it copied whole?")
-                line = str(told.get("stream") or "").strip()
-                if line.startswith("Loaded image"):
-                    found.append(line.partition(": ")[2])
-        return found
 
 
 def _stored(entry: Mapping[str, Any]) -> Stored:

@@ -34,6 +34,11 @@ def tag_of(branch: str) -> str:
     return f"{plain or 'branch'}-{hashlib.sha256(branch.encode()).hexdigest()[:8]}"
 
 
+def content_tag(image: str) -> str:
+    """Return the tag under which an image is kept in a registry whatever its other tags become: made of its id."""
+    return f"pipe-{image.removeprefix('sha256:')[:24]}"
+
+
 def cache_tag(stage: str, branch: str) -> str:
     """Return the tag in a registry under which other hosts find this branch's layers."""
     return f"pipe-cache-{tag_of(stage)[:30]}-{tag_of(branch)}"[:128]

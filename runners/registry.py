@@ -12,11 +12,12 @@ import ipaddress
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 from pipeline.errors import DefinitionError, Unavailable
 from pipeline.settings import Settings, passed_on
@@ -170,7 +171,48 @@ class Registry:
         path = f"/{self.repository.name}/manifests/{check_tag(tag)}"
         self._ask("PUT", path, data=manifest.body, headers={"Content-Type": manifest.type})
 
-    def _ask(self, method: str, path: str, *, missing: bool = False, **more: Any) -> Response | None:
+    @contextmanager
+    def blob(self, digest: str) -> Iterator[Iterator[bytes]]:
+        """Give a blob's bytes in chunks; whoever reads them checks the digest."""
+        answer = self._ask("GET", f"/{self.repository.name}/blobs/{digest}", stream=True, moved=True)
+        assert answer is not None
+        try:
+            if answer.status_code in (302, 303, 307, 308):  # to the store behind the registry, which gets no login
+                answer = self._follow(str(answer.headers.get("Location") or ""))
+            yield answer.iter_content(1 << 20)
+        finally:
+            answer.close()
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the repository holds a blob."""
+        return self._ask("HEAD", f"/{self.repository.name}/blobs/{digest}", missing=True, moved=True) is not None
+
+    def upload(self, digest: str, data: IO[bytes], size_bytes: int) -> None:
+        """Store a blob in one piece; the registry refuses it if its digest is another one."""
+        begun = self._ask("POST", f"/{self.repository.name}/blobs/uploads/")
+        assert begun is not None
+        place = urlsplit(urljoin(self.repository.api, str(begun.headers.get("Location") or "")))
+        if place.netloc != urlsplit(self.repository.api).netloc:
+            raise self._error("wants an upload sent to another host", "Is something in between?")
+        query = f"{place.query}&" if place.query else ""
+        url = f"{place.scheme}://{place.netloc}{place.path}?{query}digest={digest}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        answer = self._send("PUT", url, {"data": data, "headers": headers})
+        if answer.status_code != 201:
+            raise self._error(f"refused the blob {digest}: {answer.status_code}{_said(answer)}", "Is its disk full?")
+
+    def _follow(self, location: str) -> Response:
+        if urlsplit(location).scheme != "https" and not is_here(self.repository.host):
+            raise self._error("leads a download over an open connection", "Its store must speak https.")
+        held, self._authorization = self._authorization, ""
+        try:
+            return self._send("GET", location, {"stream": True})
+        finally:
+            self._authorization = held
+
+    def _ask(
+        self, method: str, path: str, *, missing: bool = False, moved: bool = False, **more: Any
+    ) -> Response | None:
         answer = self._persist(method, self.repository.api + path, more)
         if answer.status_code == 401:  # no token yet, or it has expired
             self._authorization = ""
@@ -183,7 +225,7 @@ class Registry:
                 "refuses " + ("the login" if self._login else "to talk without a login"),
                 f"Log in with `docker login {self.repository.host}`; may that account push to {self.repository.name}?",
             )
-        if not 200 <= answer.status_code < 300:
+        if not 200 <= answer.status_code < (400 if moved else 300):
             raise self._error(
                 f"answered {answer.status_code} to {method} {path}{_said(answer)}", "What does its log say?"
             )
@@ -233,6 +275,8 @@ class Registry:
             method, url, headers=headers, data=more.get("data"), params=more.get("params"), auth=more.get("auth"),
             proxies=proxies, timeout=_TIMEOUT_SECONDS, allow_redirects=False, stream=True,
         )  # fmt: skip
+        if more.get("stream"):
+            return answer
         answer._content = answer.raw.read(_MANIFEST_BYTES + 1, decode_content=True)
         if len(answer.content) > _MANIFEST_BYTES:
             raise self._error(f"answered with more than {_MANIFEST_BYTES} bytes", "Is it a registry?")

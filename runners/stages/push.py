@@ -83,7 +83,7 @@ def _destination(work: Work) -> Repository:
 
 def _send(work: Work, registry: Registry, image: str, login: logins.Login | None) -> tuple[Manifest, bool] | None:
     """Return the manifest of exactly this image, and whether something was sent for it; None when cancelled."""
-    content = f"pipe-{image.removeprefix('sha256:')[:24]}"
+    content = images.content_tag(image)
     there = registry.get(content)
     if there is not None and _holds(there, image):
         work.log.say(f"{registry.repository} has this image already")

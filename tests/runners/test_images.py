@@ -1,18 +1,13 @@
-"""Our images and cache stay within a budget, others' are left alone; archives are whole or refused."""
+"""Our images and cache stay within a budget, and others' are left alone."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import tarfile
 import uuid
 
 import pytest
 
 from pipeline import builds
-from pipeline.errors import DefinitionError, NotFound
-from runners import image_archive, image_budget, images
+from runners import image_budget, images
 from runners.engines import ContainerSpec
 from runners.image_store import CacheEntry
 from tests.runners.yard import BASE, yard
@@ -106,90 +101,3 @@ def test_without_a_budget_all_that_may_go_goes_with_its_cache(place):
             place.store.remove(name)
     done = image_budget.trim(place.store, place.db, budget_bytes=0, keep=lambda image: False)
     assert done.images == [image]
-
-
-@pytest.mark.docker
-def test_an_image_travels_as_a_file(place, tmp_path):
-    image = built(place, 1)
-    name = next(iter(place.store.listing({"pipewright.installation": place.db.installation}))).names[0]
-    path = tmp_path / "image.tar"
-    assert image_archive.save(place.store, [name], path) == [image_archive.Carried(image, (name,))]
-    assert place.store.remove(name)
-    assert place.store.id_of(image) is None
-    other = "sha256:" + "0" * 64
-    with pytest.raises(DefinitionError, match="does not hold the image"):
-        image_archive.load(place.store, path, expect=other)
-    assert place.store.id_of(image) is None
-    assert image_archive.load(place.store, path, expect=image)[0].id == image
-    assert place.store.id_of(name) == image
-
-
-@pytest.mark.docker
-def test_a_changed_byte_in_a_layer_is_found_before_anything_is_loaded(place, tmp_path):
-    image = built(place, 1)
-    path = tmp_path / "image.tar"
-    image_archive.save(place.store, [image], path)
-    data = bytearray(path.read_bytes())
-    with tarfile.open(path) as archive:
-        layer = max((member for member in archive if member.isfile()), key=lambda member: member.size)
-    data[layer.offset_data + layer.size // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DefinitionError, match="damaged"):
-        image_archive.load(place.store, path)
-
-
-@pytest.mark.docker
-def test_an_image_that_is_not_here_can_not_be_saved(place, tmp_path):
-    with pytest.raises(NotFound, match="there is no image nothing:1"):
-        image_archive.save(place.store, ["nothing:1"], tmp_path / "x.tar")
-    assert list(tmp_path.glob("x.tar*")) == []
-
-
-def archive(**files: bytes) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name.replace("__", ".").replace("_dir_", "/"))
-            info.size = len(data)
-            made.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-LAYER = b"layer"
-CONFIG = json.dumps({"rootfs": {"diff_ids": [f"sha256:{hashlib.sha256(LAYER).hexdigest()}"]}}).encode()
-NAME = f"{hashlib.sha256(CONFIG).hexdigest()}__json"
-
-
-def manifest(config: str = NAME, layers: object = ("l",)) -> bytes:
-    return json.dumps([{"Config": config.replace("__", "."), "Layers": layers, "RepoTags": None}]).encode()
-
-
-def test_an_archive_of_an_older_engine_is_read_as_well(tmp_path):
-    path = tmp_path / "a.tar"
-    path.write_bytes(archive(manifest__json=manifest(), l=LAYER, **{NAME: CONFIG}))
-    assert image_archive.check(path)[0].id == f"sha256:{hashlib.sha256(CONFIG).hexdigest()}"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"no archive",
-        archive(),
-        archive(manifest__json=b"{}"),
-        archive(manifest__json=b"[]"),
-        archive(manifest__json=b"["),
-        archive(manifest__json=manifest()),
-        archive(manifest__json=manifest(), l=b"other", **{NAME: CONFIG}),
-        archive(manifest__json=manifest(layers=[]), l=LAYER, **{NAME: CONFIG}),
-        archive(manifest__json=manifest(layers=["../l"]), l=LAYER, **{NAME: CONFIG}),
-        archive(manifest__json=manifest("x"), l=LAYER, x=CONFIG),
-        archive(manifest__json=b"[" * 100000),
-        archive(manifest__json=manifest(), l=LAYER, **{NAME: CONFIG})[:700],
-    ],
-)
-def test_what_is_no_whole_archive_is_refused(tmp_path, data):
-    path = tmp_path / "a.tar"
-    path.write_bytes(data)
-    with pytest.raises(DefinitionError, match="not a whole archive"):
-        image_archive.check(path)
