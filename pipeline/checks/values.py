@@ -104,6 +104,8 @@ def _stage(finder: Finder, path: Path, stage: Stage) -> None:
     if stage.build:
         _inside(finder, (*path, "build", "context"), [stage.build.context])
         _inside(finder, (*path, "build", "dockerfile"), [stage.build.dockerfile])
+    if stage.workdir and "${{" not in stage.workdir:
+        _inside(finder, (*path, "workdir"), [stage.workdir])
     if stage.artifacts:
         _inside(finder, (*path, "artifacts", "paths"), stage.artifacts.paths)
     if stage.reports:
