@@ -1,4 +1,4 @@
-"""Commands for whoever writes a definition: `init`, `lint`, `explain`, `schema`. They need neither engine nor records."""
+"""Commands for whoever writes a definition: `init`, `lint`, `explain`, `schema`. No engine, no records."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.exits import Exit
 from pipeline.cli.menu import command
 from pipeline.cli.names import complete_stages, file_option, json_option
 
 if TYPE_CHECKING:
-    from pipeline.cli.places import Found
-    from pipeline.loading import Loaded
-    from pipeline.mistakes import Mistake
     from pipeline.settings import Settings
 
 

@@ -24,7 +24,9 @@ def painted(text: str, style: str) -> str:
 
 def say(line: Line) -> None:
     """Print a line of a layout; colours are left out where they can not be shown."""
-    click.echo("".join(painted(text, style) for text, style in line).rstrip())
+    while line and not line[-1][0].strip(" "):
+        line = line[:-1]
+    click.echo("".join(painted(text, style) for text, style in line))
 
 
 def width() -> int:

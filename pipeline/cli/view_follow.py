@@ -72,11 +72,18 @@ class Follower:
                     self._view.take(StageSeen(stage=_as_it_was(stage, Status.QUEUED), at=run.created_at))
             self._run = run
             self._promoting = [s for s in stages.values() if s.kind == "promote" and s.attempts]
+            self._promotions()
             self._tell(moves, stages)
             self._view.take(RunSeen(run=run, at=self._db.now()))
-        for promotion in promotions_of(self._db, self._settings, self._run, self._promoting):
-            self._view.take(promotion)  # its phases are no moves: they are looked at whenever the bell rings
+        else:
+            self._promotions()
         return self._run
+
+    def _promotions(self) -> None:
+        """Tell where the promotions stand. Their phases are no moves: they are looked at whenever the bell rings."""
+        if self._run is not None and self._promoting:
+            for promotion in promotions_of(self._db, self._settings, self._run, self._promoting):
+                self._view.take(promotion)
 
     def _read(self, moves: list[Move]) -> tuple[Run, dict[int, StageRun]]:
         """Read run and stages as they are after the last of `moves`, which grows by what happens meanwhile."""

@@ -10,7 +10,7 @@ from typing import TextIO
 from pipeline.cli.view_board import Board, Event, Output, PromotionSeen, RunSeen, Said, StageSeen, took
 from pipeline.cli.view_facts import notes
 from pipeline.cli.view_summary import summary
-from pipeline.cli.view_text import compared, harmless, lasted
+from pipeline.cli.view_text import compared, harmless, lasted, sentence
 from pipeline.cli.view_tree import PHASES, address, origin
 from pipeline.model import StageRun, Status
 
@@ -61,11 +61,15 @@ class PlainView:
 
     def _stage(self, event: StageSeen) -> str:
         stage = event.stage
-        return "" if stage.status is Status.QUEUED else f"{stage.name}: {_told(stage, self.board, event.at)}"
+        if stage.status in (Status.QUEUED, Status.WAITING):  # what a promotion waits for is its own news
+            return ""
+        return f"{stage.name}: {_told(stage, self.board, event.at)}"
 
     def _promotion(self, event: PromotionSeen) -> str:
         if event.status == "requested":
             return f"{event.stage}: waits for approval, `pipe approve {self.board.run.id if self.board.run else ''}`"
+        if event.status == "approved":  # by a person; by the policy alone is no news
+            return f"{event.stage}: approved" if f"promotion {event.id}" in self._shown else ""
         if event.status == "deploying":
             text = PHASES.get(event.phase, "").format(colour=event.colour or "the new colour")
             return f"{event.stage}: {text}" if text else ""
@@ -97,9 +101,7 @@ def _told(stage: StageRun, board: Board, now: float) -> str:
         case Status.RUNNING:
             return f"started, attempt {stage.attempts}" if stage.attempts > 1 else "started"
         case Status.SKIPPED:
-            return f"skipped, {stage.reason}" if stage.reason else "skipped"
-        case Status.WAITING:
-            return "waits"
+            return f"skipped, {sentence(stage.reason)}" if stage.reason else "skipped"
     seconds = took(stage, now) or 0.0
     words = notes(stage, board)
     if stage.status is Status.SUCCEEDED:

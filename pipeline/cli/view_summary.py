@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pipeline.cli.view_board import Board, took
 from pipeline.cli.view_facts import notes, saved_seconds
-from pipeline.cli.view_text import compared, counted, harmless, lasted, shortened, wide
+from pipeline.cli.view_text import compared, counted, harmless, lasted, sentence, shortened, wide
 from pipeline.cli.view_tree import GLYPHS, Line, address
 from pipeline.model import StageRun, Status
 
@@ -67,7 +67,7 @@ def _stage(stage: StageRun, board: Board, now: float, width: int, column: int) -
     if stage.status is Status.SUCCEEDED and seconds is not None:
         words.append(compared(seconds, board.last.get(stage.name)))
     elif stage.reason:
-        words.append(stage.reason.partition("\n")[0])
+        words.append(sentence(stage.reason))
     if stage.attempts > 1:
         words.append(f"attempt {stage.attempts}")
     if stage.status in _BAD and stage.allow_failure:

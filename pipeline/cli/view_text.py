@@ -93,6 +93,13 @@ def compared(seconds: float, last: float | None) -> str:
     return f"{lasted(abs(seconds - last))} {'slower' if seconds > last else 'faster'}"
 
 
+def sentence(reason: str) -> str:
+    """Return the first line of a stored reason; of a chain of skipped needs, the first link."""
+    line = reason.partition("\n")[0]
+    head, skipped, _ = line.partition("which was skipped: ")
+    return head + "which was skipped" if skipped else line
+
+
 def size(count: float) -> str:
     """Return a number of bytes with a unit: `512 B`, `4.0 MB`."""
     for unit in ("B", "kB", "MB", "GB"):

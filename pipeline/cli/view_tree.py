@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pipeline.cli.view_board import Board, PromotionSeen, took, unmet
 from pipeline.cli.view_facts import notes
-from pipeline.cli.view_text import compared, harmless, lasted, shortened, wide
+from pipeline.cli.view_text import compared, harmless, lasted, sentence, shortened, wide
 from pipeline.model import StageRun, Status
 
 Line = list[tuple[str, str]]
@@ -155,8 +155,8 @@ def _words(stage: StageRun, board: Board, promotion: PromotionSeen | None, now: 
             change = compared(seconds, board.last.get(stage.name)) if seconds is not None else ""
             return ", ".join(note for note in (address(promotion), *notes(stage, board), change) if note), "dim"
         case Status.SKIPPED:
-            return stage.reason.partition("\n")[0], "dim"
-    return ", ".join([*notes(stage, board)[:1], stage.reason.partition("\n")[0]]), "bad"
+            return sentence(stage.reason), "dim"
+    return ", ".join([*notes(stage, board)[:1], sentence(stage.reason)]), "bad"
 
 
 def _waits_for(stage: StageRun, board: Board) -> str:
