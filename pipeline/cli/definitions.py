@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ pipe lint --json | jq .message
 pipe lint --strict             warnings count as well
 """,
 )
-@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Warnings are mistakes too.")
 @json_option()
-def lint(files: tuple[Path, ...], strict: bool, as_json: bool) -> int:
+def lint(paths: tuple[Path, ...], strict: bool, as_json: bool) -> int:
     """Check definitions, offline; all errors at once.
 
     Each is `file:line:column`, the line, a caret and what to do. Warnings name habits that are bad but not
@@ -34,7 +35,7 @@ def lint(files: tuple[Path, ...], strict: bool, as_json: bool) -> int:
     """
     from pipeline.cli import linting
 
-    return linting.check(files, strict=strict, as_json=as_json)
+    return linting.check(paths, strict=strict, as_json=as_json)
 
 
 @command(
@@ -49,35 +50,40 @@ pipe explain unit -i e2e=false
 @file_option()
 @click.option("--event", metavar="EVENT", help="push, pull_request, tag, schedule or manual; default: push.")
 @click.option("-i", "--input", "inputs", metavar="NAME=VALUE", multiple=True, help="An input of `on: manual`.")
+@json_option()
 @click.pass_obj
-def explain(settings: Settings, stage: str, file: Path | None, event: str | None, inputs: tuple[str, ...]) -> None:
+def explain(
+    settings: Settings, stage: str, file: Path | None, event: str | None, inputs: tuple[str, ...], as_json: bool
+) -> None:
     """Tell why a stage would run, or why not.
 
     Condition by condition, with the line of the definition, for a push of what is checked out or for the
     event that is named.
     """
-    from pipeline.cli import linting
+    from pipeline.cli import graphs
+    from pipeline.cli.local import Wish
+    from pipeline.cli.running import pair
 
-    linting.explain(settings, stage, file=file, event=event, inputs=inputs)
+    kind = graphs.known(event or ("manual" if inputs else "push"))
+    graphs.explain(settings, stage, Wish(file=file, event=kind, inputs=dict(map(pair, inputs))), as_json=as_json)
 
 
 @command(
     "schema",
     examples="""
 pipe schema > pipe.schema.json
+pipe schema --environments > environments.schema.json
 """,
 )
-def schema() -> None:
+@click.option("--environments", is_flag=True, help="That of the operator's environments.yml.")
+def schema(environments: bool) -> None:
     """Print the JSON Schema of pipe.yml, for editors.
 
     With `# yaml-language-server: $schema=./pipe.schema.json` as the first line of pipe.yml, editors complete
     keys and underline mistakes.
     """
-    import json
-
-    from pipeline.jsonschema import schema as made
-
-    click.echo(json.dumps(made(), indent=2))
+    name = "environments" if environments else "pipe"
+    click.echo(files("pipeline").joinpath(f"{name}.schema.json").read_text(encoding="utf-8").rstrip())
 
 
 @command(

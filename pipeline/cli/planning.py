@@ -25,8 +25,7 @@ def planned(settings: Settings, wish: Wish) -> Plan:
     """Return the plan of what was asked for. Raises DefinitionError with everything that is wrong."""
     from pipeline.plan import plan
 
-    found = definition(wish.file)
-    event, loaded = _read(settings, wish, found)
+    found, event, loaded = read(settings, wish)
     made = plan(loaded, event, environments=environments(found, loaded.definition.name))
     stages: Sequence[PlannedStage] = made.stages
     if wish.stages:
@@ -36,10 +35,12 @@ def planned(settings: Settings, wish: Wish) -> Plan:
     return replace(made, stages=tuple(stages))
 
 
-def _read(settings: Settings, wish: Wish, found: Found) -> tuple[Event, Loaded]:
+def read(settings: Settings, wish: Wish) -> tuple[Found, Event, Loaded]:
+    """Return the definition that is meant, the event, and what the definition says. Raises DefinitionError."""
     from pipeline import loading
     from runners import repository
 
+    found = definition(wish.file)
     folder = found.path.parent
     if wish.commit is None:
         event = repository.event(folder, wish.event, by=settings.user)
@@ -48,7 +49,7 @@ def _read(settings: Settings, wish: Wish, found: Found) -> tuple[Event, Loaded]:
         event = repository.event_at(folder, wish.commit, wish.event, by=settings.user)
         path = str(found.path.resolve().relative_to(found.root.resolve()))
         loaded = loading.loads(repository.text_at(folder, event.sha, path), found.shown)
-    return replace(event, inputs=dict(wish.inputs)), loaded
+    return found, replace(event, inputs=dict(wish.inputs)), loaded
 
 
 def environments(found: Found, application: str) -> Environments | Mapping[str, Environment]:

@@ -91,7 +91,7 @@ def run(
         file=_file(file, stages),
         stages=stages,
         event=event or ("manual" if inputs else "push"),
-        inputs=dict(map(_pair, inputs)),
+        inputs=dict(map(pair, inputs)),
         commit=commit,
         no_cache=no_cache,
     )
@@ -105,7 +105,8 @@ def _file(file: Path | None, stages: tuple[str, ...]) -> Path | None:
     return file
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE. Raises a usage error."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"an input is NAME=VALUE, and {text!r} is not")

@@ -26,6 +26,8 @@ def say(line: Line) -> None:
     """Print a line of a layout; colours are left out where they can not be shown."""
     while line and not line[-1][0].strip(" "):
         line = line[:-1]
+    if line:
+        line = [*line[:-1], (line[-1][0].rstrip(" "), line[-1][1])]
     click.echo("".join(painted(text, style) for text, style in line))
 
 
