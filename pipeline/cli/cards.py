@@ -23,7 +23,7 @@ def waiting(db: Database, run: int | None, environment: str | None = None) -> li
 
     found = list(reversed(promotions.listing(db, run_id=run, waiting=True)))
     if environment is not None:
-        found = [row for row in found if _standing(db, row).name == environment]
+        found = [row for row in found if standing_of(db, row).name == environment]
     if not found and run is not None:
         where = f" for {environment}" if environment else ""
         raise NotFound(f"run {run} waits for no decision{where}", hint="`pipe approve` lists what waits")
@@ -34,7 +34,7 @@ def card(db: Database, settings: Settings, row: Promotion) -> Card:
     """Return all that a person must know to decide about a promotion."""
     from pipeline import promotions
 
-    standing = _standing(db, row)
+    standing = standing_of(db, row)
     live = promotions.get(db, standing.live_promotion) if standing.live_promotion else None
     commit = str(row.release.get("commit", ""))
     before = str(live.release.get("commit", "")) if live else ""
@@ -56,7 +56,8 @@ def card(db: Database, settings: Settings, row: Promotion) -> Card:
     )
 
 
-def _standing(db: Database, row: Promotion) -> Standing:
+def standing_of(db: Database, row: Promotion) -> Standing:
+    """Return the environment that a promotion is for."""
     from pipeline import environments
 
     with db.read() as connection:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,9 +119,15 @@ def _decide(local: Local, run: Run, view: View, style: Style) -> bool:
     for row in cards.waiting(local.db, run.id):
         for line in gate.lines(cards.card(local.db, local.settings, row), width=tables.width()):
             tables.say(line)
-        word, text = gate.ask(lambda number=row.id: promotions.get(local.db, number).status == "requested")
+        word, text = gate.ask(partial(_still_waits, local, row.id))
         if word == "approve":
             promotions.approve(local.db, row.id, person=local.settings.user, scope=local.scope)
         elif word == "reject":
             promotions.reject(local.db, row.id, person=local.settings.user, reason=text)
     return not local.quiet(run.id)
+
+
+def _still_waits(local: Local, promotion: int) -> bool:
+    from pipeline import promotions
+
+    return promotions.get(local.db, promotion).status == "requested"

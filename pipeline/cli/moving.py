@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +16,8 @@ from pipeline.cli.standing import find
 from pipeline.cli.view_promotions import seen
 from pipeline.cli.view_text import lasted
 from pipeline.cli.view_tree import PHASES
-from pipeline.model import PromotionStatus
+from pipeline.errors import NotFound
+from pipeline.model import PromotionStatus, Run
 
 if TYPE_CHECKING:
     from pipeline.environments import Standing
@@ -43,10 +46,50 @@ def rollback(
     with here(settings) as local:
         standing = find(local.db, environment, app=app)
         made = rollbacks.request(local.db, standing, by=settings.user, reason=why, to_run=to_run, scope=local.scope)
-        return _carry_out(local, standing, made, as_json=as_json)
+        return carry_out(local, standing, made, as_json=as_json)
 
 
-def _carry_out(local: Local, standing: Standing, made: Promotion, *, as_json: bool) -> int:
+def promote(settings: Settings, number: int, environment: str, *, as_json: bool) -> int:
+    """Ask for a run's release to be put live, carry it out, and return the exit code."""
+    from pipeline import promotions, runs
+    from runners import ground, releases
+    from runners.stages import promote as stage
+
+    with here(settings) as local:
+        run = runs.get(local.db, number)
+        spec = _spec(run, environment)
+        release = releases.of_run(run, runs.stages(local.db, run.id), spec)
+        releases.public_process(release, (spec.get("public") or {}).get("process"))
+        standing = ground.ensure(local.db, settings, release.application, environment, spec)
+        made = promotions.request(
+            local.db,
+            standing,
+            run,
+            release=releases.to_data(release),
+            policy=stage.policy_of(spec),
+            by=settings.user,
+            scope=local.scope,
+        )
+        return carry_out(local, standing, made, as_json=as_json)
+
+
+def _spec(run: Run, name: str) -> dict[str, Any]:
+    """Return what the operator says of an environment now, or where that can not be read, said when the run began."""
+    from pipeline.cli.places import Found
+    from pipeline.cli.planning import environments
+    from pipeline.policy import Environment, Environments
+
+    folder = Path(run.event.repository)
+    known: Mapping[str, Any] = run.environments
+    if folder.is_dir():
+        now = environments(Found(folder / "pipe.yml", "pipe.yml"), run.pipeline)
+        known = now.applications[run.pipeline].environments if isinstance(now, Environments) else now
+    if name not in known:
+        raise NotFound(f"there is no environment `{name}` for {run.pipeline}", hint=f"there are {', '.join(known)}")
+    return Environment.model_validate(known[name]).model_dump(mode="json", by_alias=True)
+
+
+def carry_out(local: Local, standing: Standing, made: Promotion, *, as_json: bool = False) -> int:
     """Tell every step until the promotion has ended or waits for a person; return the exit code."""
     from pipeline import promotions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +34,9 @@ def find(db: Database, name: str, *, app: str | None = None) -> Standing:
     if found:
         owners = ", ".join(one.application for one in found)
         raise NotFound(f"{counted(len(found), 'application')} have a `{name}`: {owners}", hint="say which with `--app`")
-    raise NotFound(f"nothing has ever been promoted to `{name}`", hint="`pipe env` lists what there is")
+    near = get_close_matches(name, [one.name for one in environments.listing(db, application=app)], n=1)
+    hint = f"did you mean `{near[0]}`?" if near else "`pipe env` lists what there is"
+    raise NotFound(f"nothing has ever been promoted to `{name}`", hint=hint)
 
 
 def show(db: Database, settings: Settings, names: Sequence[str], *, as_json: bool) -> None:

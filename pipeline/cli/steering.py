@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.exits import Exit
 from pipeline.cli.menu import command
 from pipeline.cli.names import RunNumber, complete_environments, complete_runs, run_argument
 from pipeline.cli.opening import reading
@@ -57,7 +58,7 @@ pipe approve 12 --digest sha256:ab12…
 @click.option("-m", "--comment", default="", metavar="TEXT", help="Kept with the decision.")
 @click.option("--digest", metavar="SHA256", help="Only if this is what would be put live.")
 @click.pass_obj
-def approve(settings: Settings, number: int | None, environment: str | None, comment: str, digest: str | None) -> None:
+def approve(settings: Settings, number: int | None, environment: str | None, comment: str, digest: str | None) -> int:
     """Approve a promotion that waits for a decision.
 
     An approval holds for exactly what is shown: images by digest, configuration, and what is live now. When
@@ -69,16 +70,27 @@ def approve(settings: Settings, number: int | None, environment: str | None, com
     with reading(settings) as db:
         if number is None:
             _list_waiting(db, settings)
-            return
+            return Exit.DONE
         row = _one(cards.waiting(db, number, environment))
         _check_digest(row, digest)
         for line in gate.lines(cards.card(db, settings, row), width=tables.width()):
             tables.say(line)
-        made = promotions.approve(db, row.id, person=settings.user, comment=comment)
-        still = promotions.needed(db, made)
-        click.echo(f"approved by {settings.user}" + (f"; still needed: {still}" if still else ""))
-        if not still:
-            _say_who_goes_on(db, settings, number)
+        if row.stage_id is not None:
+            made = promotions.approve(db, row.id, person=settings.user, comment=comment)
+            _say_what_follows(db, settings, made)
+            return Exit.DONE
+    return _approve_here(settings, row, comment)  # no run works on it: this command does
+
+
+def _approve_here(settings: Settings, row: Promotion, comment: str) -> int:
+    from pipeline import promotions
+    from pipeline.cli import cards, moving
+    from pipeline.cli.local import here
+
+    with here(settings) as local:
+        made = promotions.approve(local.db, row.id, person=settings.user, comment=comment, scope=local.scope)
+        click.echo(f"approved by {settings.user}")
+        return moving.carry_out(local, cards.standing_of(local.db, made), made)
 
 
 @command(
@@ -129,12 +141,16 @@ def _check_digest(row: Promotion, digest: str | None) -> None:
         raise Conflict(f"{digest} is not what would be put live", hint=f"that is {', '.join(images)}")
 
 
-def _say_who_goes_on(db: Database, settings: Settings, number: int) -> None:
-    from pipeline import runs
+def _say_what_follows(db: Database, settings: Settings, made: Promotion) -> None:
+    from pipeline import promotions, runs
     from runners import local
 
-    run = runs.get(db, number)
+    if still := promotions.needed(db, made):
+        click.echo(f"approved by {settings.user}; still needed: {still}")
+        return
+    click.echo(f"approved by {settings.user}")
+    run = runs.get(db, made.run_id or 0)
     if run.scope and not local.alive(run.scope, settings.hostname):
         click.echo("its process is gone: `pipe run --resume` goes on with it")
     else:
-        click.echo(f"it goes on; `pipe logs -f {number}` shows how")
+        click.echo(f"it goes on; `pipe logs -f {run.id}` shows how")
