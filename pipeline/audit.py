@@ -78,8 +78,8 @@ def append(
 def verify(db: Database, *, head: str = "") -> Verdict:
     """Check the whole chain, and that it reaches `head` if one was kept elsewhere."""
     expected, rows, seen = START, 0, not head
-    with db.read() as connection:
-        result = connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id))
+    query = select(audit).order_by(audit.c.id)
+    with db.read() as connection, connection.execution_options(yield_per=1000).execute(query) as result:
         for row in result:
             if row.previous != expected:
                 return Verdict(rows, expected, row.id, f"row {row.id} does not follow the row before it")

@@ -88,8 +88,8 @@ def files(
             why = "it is " + _KINDS.get(kind, "a sparse file")
         elif kind not in b"0\x007":
             why = f"it is of an unknown kind {kind!r}"
-        elif raw.endswith(b"/"):
-            why = "a directory"
+        elif not why and raw.endswith(b"/"):
+            why = "it is a directory that holds bytes" if size else "a directory"
         if not why:
             total += size
             if total > limits.total_bytes:
@@ -182,11 +182,10 @@ def _octal(field: bytes) -> int:
         if field[0] & 0x40 or value >= 1 << 62:
             raise ArchiveRefused("a header holds an absurd number")
         return value
-    digits = field.strip(b" \0")
-    try:
-        return int(digits or b"0", 8)
-    except ValueError:
-        raise ArchiveRefused("a header holds something that is not a number") from None
+    digits = field.strip(b" \0") or b"0"
+    if digits.strip(b"01234567"):  # int() would take signs and underscores as well
+        raise ArchiveRefused("a header holds something that is not a number")
+    return int(digits, 8)
 
 
 def _extension(source: _Source, size: int) -> bytes:
