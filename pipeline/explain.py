@@ -149,9 +149,16 @@ def _promotion(loaded: Loaded, chosen: PlannedStage, environments: Mapping[str, 
         holds = triggers.globbed(event.branch, branches)
         text = f"`{promote['environment']}` takes branches {', '.join(branches)}; this is {event.branch or 'none'}"
         yield Reason(holds, text, "environments.yml")
-    if requires.get("verify") and not promote.get("verify"):
+    if requires.get("verify") and not _verified(loaded, promote, requires):
         yield Reason(False, f"`{promote['environment']}` requires a `verify`, and there is none", "environments.yml")
     if environment.get("approval") is not None:
         yield Reason(None, "once it is approved", "environments.yml")
     if environment.get("freeze"):
         yield Reason(None, "outside of the freezes", "environments.yml")
+
+
+def _verified(loaded: Loaded, promote: Mapping[str, Any], requires: Mapping[str, Any]) -> bool:
+    """Tell whether the images are verified on their way: here, or where they must have been live before."""
+    places = {promote.get("from"), requires.get("from")} - {None}
+    others = [stage.promote for stage in loaded.definition.stages.values() if stage.promote]
+    return bool(promote.get("verify")) or any(one.environment in places and one.verify for one in others)

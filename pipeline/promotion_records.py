@@ -158,25 +158,28 @@ def refusals(
     """Return every requirement of the policy that does not hold now."""
     requires = dict(policy.get("requires") or {})
     earlier = [name for name in dict.fromkeys([requires.get("from"), policy.get("from")]) if name]
-    passed = {name: _passed(tx, standing.application, name, run.id, release) for name in earlier}
-    wrong = gates.unmet(
-        requires, run, records.get_stages(tx, run.id), verified=bool(policy.get("verify")), passed=passed
-    )
+    passages = {name: _passages(tx, standing.application, name, run.id, release) for name in earlier}
+    verified = any(one.get("verify") for one in [policy, *(one for found in passages.values() for one in found)])
+    passed = {name: bool(found) for name, found in passages.items()}
+    wrong = gates.unmet(requires, run, records.get_stages(tx, run.id), verified=verified, passed=passed)
     if window := gates.frozen(policy.get("freeze") or [], moment(tx)):
         until = datetime.datetime.fromtimestamp(window[0], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         wrong.append(f"{standing.key} is frozen until {until}: {window[1]}")
     return wrong
 
 
-def _passed(tx: Connection, application: str, name: str, run_id: int, release: Mapping[str, Any]) -> bool:
+def _passages(
+    tx: Connection, application: str, name: str, run_id: int, release: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Return the policies under which exactly these images of this run were live in an environment, bake ended."""
     joined = promotions.join(places, promotions.c.environment_id == places.c.id)
     query = (
-        select(promotions.c.release)
+        select(promotions.c.release, promotions.c.policy)
         .select_from(joined)
         .where(places.c.application == application, places.c.name == name, promotions.c.run_id == run_id)
         .where(promotions.c.phase == Phase.DONE, promotions.c.status.in_([S.LIVE, S.REPLACED]))
     )
-    return any(other["images"] == release["images"] for other in tx.execute(query).scalars())
+    return [row.policy for row in tx.execute(query) if row.release["images"] == release["images"]]
 
 
 def refuse_older(tx: Connection, standing: Standing, run_id: int) -> None:
