@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import builds
+from pipeline import builds, environments, promotions, runs
+from pipeline.model import PromotionStatus
 from runners import images
 from runners.image_store import CacheEntry, ImageStore, Stored
 
 if TYPE_CHECKING:
     from pipeline.db import Database
+    from runners.engines import Engine
 
+_SERVED = (PromotionStatus.LIVE, PromotionStatus.REPLACED, PromotionStatus.ROLLED_BACK)
+_RELEASES = 5  # of each environment, the newest first
 _MOST_ENTRIES = 500  # of the build cache that go in one pass
 
 
@@ -39,10 +43,13 @@ class _Candidate:
     entry: CacheEntry | None = None
 
 
-def trim(store: ImageStore, db: Database, *, budget_bytes: int, keep: Callable[[str], bool]) -> Trimmed:
+def trim(
+    store: ImageStore, db: Database, *, budget_bytes: int, keep: Callable[[str], bool], dry_run: bool = False
+) -> Trimmed:
     """Remove our longest unused images and cache entries until the rest is within the budget.
 
     `keep` is given an image id and says whether it must stay; images of any container stay as well.
+    With `dry_run` it only tells what would go.
     """
     ours = store.listing({images.INSTALLATION: db.installation})
     weight = _Weight(store, ours)
@@ -59,20 +66,36 @@ def trim(store: ImageStore, db: Database, *, budget_bytes: int, keep: Callable[[
         if done.after_bytes <= budget_bytes:
             break
         if candidate.image:
-            done.after_bytes -= _drop_image(store, db, candidate.image, weight, done)
+            done.after_bytes -= _drop_image(store, db, candidate.image, weight, done, dry_run)
         elif candidate.entry and done.cache_entries < _MOST_ENTRIES:
-            won = store.remove_cache_entry(candidate.entry.id)
+            won = candidate.entry.size_bytes if dry_run else store.remove_cache_entry(candidate.entry.id)
             done.cache_entries += won > 0
             done.after_bytes -= won
     return done
 
 
-def _drop_image(store: ImageStore, db: Database, image: Stored, weight: _Weight, done: Trimmed) -> int:
+def must_stay(db: Database, engine: Engine) -> set[str]:
+    """Return the ids of the images that runs under way need, and each environment's promotions and last releases."""
+    references: set[str] = set()
+    for standing in environments.listing(db):
+        made = promotions.listing(db, environment_id=standing.id)
+        served = [one for one in made if one.status in _SERVED][:_RELEASES]
+        for one in [*served, *(one for one in made if not one.status.final)]:
+            references.update(str(image) for image in (one.release.get("images") or {}).values())
+    for run in runs.unfinished(db):
+        references.update(stage.image.reference for stage in runs.stages(db, run.id) if stage.image)
+    return {image for reference in references if (image := engine.image_id(reference))}
+
+
+def _drop_image(store: ImageStore, db: Database, image: Stored, weight: _Weight, done: Trimmed, dry_run: bool) -> int:
     """Take our names from an image; with the last name it goes. One that somebody else named stays."""
     mine = [name for name in image.names if is_our_name(name, db.installation)]
-    if len(mine) < len(image.names) or not all(store.remove(name) for name in mine or [image.id]):
+    if len(mine) < len(image.names):
         return 0
-    builds.forget(db, image.id)
+    if not dry_run:
+        if not all(store.remove(name) for name in mine or [image.id]):
+            return 0
+        builds.forget(db, image.id)
     done.images.append(image.id)
     return weight.without(image)
 

@@ -1,4 +1,4 @@
-"""Commands about this machine: `doctor`, `gc`, `image save` and `image load`."""
+"""Commands about this machine: `doctor` and `gc`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pipeline.cli.menu import command
 from pipeline.cli.names import json_option
 
 if TYPE_CHECKING:
+    from pipeline.db import Database
     from pipeline.settings import Settings
+    from runners.engines import Engine
 
 _GLYPHS = {"ok": ("✓", "good"), "warn": ("!", "warn"), "fail": ("✗", "bad")}
 
@@ -76,8 +78,9 @@ pipe gc
 def gc(settings: Settings, dry_run: bool) -> None:
     """Remove what runs left behind and is no longer needed.
 
-    Containers and workspaces of runs that are over (`pipe shell` into them ends with that), and artifacts that
-    have expired. What is live, warm or under way, and what is not of this installation, is never touched.
+    Containers and workspaces of runs that are over (`pipe shell` into them ends with that), artifacts that have
+    expired, and beyond the disk budget the images and build cache that were unused the longest. What is live, warm or
+    under way, and what is not of this installation, is never touched.
     """
     from pipeline import artifacts
     from pipeline.cli.opening import at_work
@@ -89,15 +92,31 @@ def gc(settings: Settings, dry_run: bool) -> None:
             click.echo(f"{'would remove' if dry_run else 'removing'} the {one.kind} {one.name} of run {one.run}")
             if not dry_run:
                 leftovers.remove(engine, one)
+        trimmed = _trim(settings, db, engine, dry_run)
         if not dry_run:
-            click.echo(_tidied(len(found), artifacts.expire(db, settings)))
-        elif not found:
+            click.echo(_tidied(len(found), artifacts.expire(db, settings), trimmed))
+        elif not found and not trimmed:
             click.echo("there is nothing to remove")
 
 
-def _tidied(things: int, freed: int) -> str:
+def _trim(settings: Settings, db: Database, engine: Engine, dry_run: bool) -> int:
+    """Bring images and build cache within their budget, say which images go, and return the bytes won."""
+    from runners import image_budget
+    from runners.image_store import ImageStore
+
+    stay = image_budget.must_stay(db, engine)
+    with ImageStore(settings) as store:
+        budget = settings.disk_budget_gb * 1_000_000_000
+        done = image_budget.trim(store, db, budget_bytes=budget, keep=stay.__contains__, dry_run=dry_run)
+    for image in done.images:
+        click.echo(f"{'would remove' if dry_run else 'removed'} the image {image[:19]}, unused the longest")
+    return done.before_bytes - done.after_bytes
+
+
+def _tidied(things: int, freed: int, trimmed: int) -> str:
     from pipeline.cli.view_text import counted, size
 
     words = [f"{counted(things, 'thing')} of runs that are over"] if things else []
     words += [f"{size(freed)} of expired artifacts"] if freed else []
+    words += [f"{size(trimmed)} of images and build cache"] if trimmed else []
     return f"removed {' and '.join(words)}" if words else "there was nothing to remove"

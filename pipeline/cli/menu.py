@@ -40,7 +40,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Keep the house": {
         "doctor": ("machine", "Check this machine and say how to mend it."),
         "gc": ("machine", "Remove what runs left behind and is no longer needed."),
-        "image": ("machine", "Carry images to hosts without a registry."),
+        "image": ("carrying", "Carry images to hosts without a registry."),
         "completion": ("completion", "Print the completion script for a shell."),
     },
 }

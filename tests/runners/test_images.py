@@ -101,3 +101,25 @@ def test_without_a_budget_all_that_may_go_goes_with_its_cache(place):
             place.store.remove(name)
     done = image_budget.trim(place.store, place.db, budget_bytes=0, keep=lambda image: False)
     assert done.images == [image]
+
+
+@pytest.mark.docker
+def test_what_runs_and_promotions_need_must_stay(place):
+    from pipeline import environments, promotions, runs
+    from pipeline.model import Image, Outcome, Status
+
+    needed, old = built(place, 1, "needed"), built(place, 1, "old")
+    stages = {"image": {"build": {}}, "push": {"push": {"image": "x", "to": "y"}, "needs": ["image"]}}
+    with place.work(stages, "image", scope="elsewhere") as work:
+        runs.finish(work.lease, Outcome(status=Status.SUCCEEDED, image=Image(id=needed)))
+        run = work.run
+    assert image_budget.must_stay(place.db, place.engine) == {needed}
+    standing = environments.ensure(place.db, place.settings, "hello", "test", {})
+    release = {"images": {"web": old}, "config_hash": ""}
+    promotions.request(place.db, standing, run, release=release, policy={}, by="t")
+    assert image_budget.must_stay(place.db, place.engine) == {needed, old}
+    done = image_budget.trim(place.store, place.db, budget_bytes=0, keep={needed, old}.__contains__, dry_run=True)
+    assert done.images == []
+    done = image_budget.trim(place.store, place.db, budget_bytes=0, keep={needed}.__contains__, dry_run=True)
+    assert done.images == [old]
+    assert place.store.id_of(old) == old
