@@ -158,7 +158,7 @@ def refusals(
     """Return every requirement of the policy that does not hold now."""
     requires = dict(policy.get("requires") or {})
     earlier = [name for name in dict.fromkeys([requires.get("from"), policy.get("from")]) if name]
-    passages = {name: _passages(tx, standing.application, name, run.id, release) for name in earlier}
+    passages = {name: _passages(tx, standing.application, name, run, release) for name in earlier}
     verified = any(one.get("verify") for one in [policy, *(one for found in passages.values() for one in found)])
     passed = {name: bool(found) for name, found in passages.items()}
     wrong = gates.unmet(requires, run, records.get_stages(tx, run.id), verified=verified, passed=passed)
@@ -169,14 +169,21 @@ def refusals(
 
 
 def _passages(
-    tx: Connection, application: str, name: str, run_id: int, release: Mapping[str, Any]
+    tx: Connection, application: str, name: str, run: Run, release: Mapping[str, Any]
 ) -> list[Mapping[str, Any]]:
-    """Return the policies under which exactly these images of this run were live in an environment, bake ended."""
+    """Return the policies under which exactly these images were live in an environment, bake ended.
+
+    It is this run that put them there, or the one whose successes it took over.
+    """
+    lineage = [run.id]
+    while run.retry_of is not None:
+        run = records.get_run(tx, run.retry_of)
+        lineage.append(run.id)
     joined = promotions.join(places, promotions.c.environment_id == places.c.id)
     query = (
         select(promotions.c.release, promotions.c.policy)
         .select_from(joined)
-        .where(places.c.application == application, places.c.name == name, promotions.c.run_id == run_id)
+        .where(places.c.application == application, places.c.name == name, promotions.c.run_id.in_(lineage))
         .where(promotions.c.phase == Phase.DONE, promotions.c.status.in_([S.LIVE, S.REPLACED]))
     )
     return [row.policy for row in tx.execute(query) if row.release["images"] == release["images"]]

@@ -68,8 +68,10 @@ class Follower:
             run, stages = self._read(moves)
             if self._run is None:
                 self._view.take(RunSeen(run=run, at=run.created_at))
-                for stage in stages.values():
-                    self._view.take(StageSeen(stage=_as_it_was(stage, Status.QUEUED), at=run.created_at))
+                moved = {row.ref for row in moves if row.entity == "stage"}
+                for stage in stages.values():  # what a retry took over has never moved in this run
+                    seen = _as_it_was(stage, Status.QUEUED) if stage.id in moved else stage
+                    self._view.take(StageSeen(stage=seen, at=run.created_at))
             self._run = run
             self._promoting = [s for s in stages.values() if s.kind == "promote" and s.attempts]
             self._promotions()

@@ -64,7 +64,7 @@ class Proxy:
             self._check(text)
             write_durably(self._folder / "haproxy.cfg", text)
             write_registry(self._folder, wanted)
-            self._reload()
+            ask(self._folder, "reload", name="master.sock")
             self._await(description(text), "did not take its new configuration")
         return True
 
@@ -136,18 +136,6 @@ class Proxy:
                 if not before:
                     self._engine.remove(self.name)
             raise
-
-    def _reload(self) -> None:
-        """Ask the master for a reload; for a moment after an earlier one it is replacing itself and does not listen."""
-        give_up = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                ask(self._folder, "reload", name="master.sock")
-                return
-            except Unavailable:
-                if time.monotonic() > give_up:
-                    raise
-            time.sleep(0.02)
 
     def _await(self, wanted: str, complaint: str) -> None:
         give_up = time.monotonic() + _PATIENCE_SECONDS

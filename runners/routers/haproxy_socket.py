@@ -9,22 +9,25 @@ import csv
 import os
 import re
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import Unavailable
 
+_MASTER_SECONDS = 5.0  # after a reload the master executes itself anew, and does not listen for that moment
 _WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
 
 
 def ask(folder: Path, command: str, *, name: str = "admin.sock", timeout_seconds: float = 5.0) -> str:
     """Send a command to a socket in `folder` and return the answer. Raises Unavailable when nobody answers."""
+    patience = _MASTER_SECONDS if name == "master.sock" else 0.0
     directory = -1
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout_seconds)
-            sock.connect(f"/proc/self/fd/{directory}/{name}")  # a socket's own path may hold 107 bytes only
+            _connect(sock, f"/proc/self/fd/{directory}/{name}", patience)  # its own path may hold 107 bytes only
             sock.sendall(command.encode() + b"\n")
             sock.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: sock.recv(65536), b"")).decode(errors="replace").strip()
@@ -36,6 +39,17 @@ def ask(folder: Path, command: str, *, name: str = "admin.sock", timeout_seconds
     finally:
         if directory >= 0:
             os.close(directory)
+
+
+def _connect(sock: socket.socket, path: str, patience_seconds: float) -> None:
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return sock.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(0.01)
 
 
 def workers(folder: Path) -> tuple[list[int], list[int]]:
