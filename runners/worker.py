@@ -55,8 +55,10 @@ class Worker:
         beat.start()
         bell = self.hands.db.bell
         try:
-            while not until():
-                heard = bell.count()
+            while True:
+                heard = bell.count()  # before looking at anything: whoever rings after it is heard
+                if until():
+                    break
                 if not self._take_one():
                     bell.wait(heard, timeout=WATCH_SECONDS)
         finally:

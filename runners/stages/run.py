@@ -74,6 +74,7 @@ class _Passage:
         if ended is None:  # nothing there, or a container that died before its shell had read the commands
             ended = self._run_anew()
         point("run.exited")
+        self._leave_sandbox()
         return self._outcome(*ended)
 
     # --- before ---------------------------------------------------------------------------------------------------
@@ -122,9 +123,14 @@ class _Passage:
             return f"container:{self.services.anchor}", ""
         if self.work.spec.network == "none":
             return "none", ""
-        sandbox = self._sandboxes.take()
-        self.work.cleanup.later(lambda: self._sandboxes.give_back(sandbox))
-        return f"container:{sandbox}", sandbox
+        self._sandbox = self._sandboxes.take()
+        return f"container:{self._sandbox}", self._sandbox
+
+    def _leave_sandbox(self) -> None:
+        """Let others use the network: nothing of this attempt runs in it any more."""
+        if sandbox := self._sandbox:
+            self._sandbox = ""
+            self._sandboxes.give_back(sandbox)
 
     @property
     def _sandboxes(self) -> Sandboxes:
@@ -142,6 +148,7 @@ class _Passage:
         return self._own
 
     _own: Sandboxes | None = None
+    _sandbox = ""
 
     # --- the container --------------------------------------------------------------------------------------------
 
@@ -185,7 +192,7 @@ class _Passage:
         """Read the log from its first line and wait for the end; None when no command had begun by then."""
         if sandbox := box.labels.get(LABEL):
             self._sandboxes.adopt(sandbox)
-            self.work.cleanup.later(lambda: self._sandboxes.give_back(sandbox))
+            self._sandbox = sandbox
         self._watch()
         pump = self._replay(box.id)
         ended, pump = self._ended(pump)
@@ -331,6 +338,6 @@ class _Passage:
         """Note what is to be removed once the outcome is recorded; whatever of it does not exist is no error."""
         work, engine = self.work, self.engine
         work.cleanup.later(lambda: engine.remove(work.key))
+        work.cleanup.later(self._leave_sandbox)
         if self.services:
             work.cleanup.later(self.services.down)
-        work.cleanup.later(lambda: engine.remove(f"{work.key}-user"))
