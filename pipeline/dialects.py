@@ -115,7 +115,7 @@ class _Listener:
                     connection.execute(f"LISTEN {CHANNEL}")
                     bell.ring()  # something may have happened before we listened
                     while not bell.closed.is_set():
-                        select.select([connection, self._awake], [], [])
+                        select.select([connection.fileno(), self._awake], [], [])
                         if list(connection.notifies(timeout=0)):
                             bell.ring()
             except psycopg.Error:

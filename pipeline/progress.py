@@ -135,7 +135,7 @@ def enqueue_stage(tx: Connection, run: Run, stage: StageRun, *, run_at: float | 
     """Put the job of a stage into the queue; return the runs that lost a stage to it, to be settled."""
     superseded: set[int] = set()
     concurrency: Any = stage.spec.get("concurrency") or {}
-    group = concurrency.get("group")
+    group = _group(run, stage, concurrency.get("group", ""))
     lock = f"{run.pipeline}/{group}" if group else None
     if lock and concurrency.get("cancel_superseded"):
         superseded = _supersede_stages(tx, run, lock)
@@ -151,6 +151,16 @@ def enqueue_stage(tx: Connection, run: Run, stage: StageRun, *, run_at: float | 
         run_at=run_at,
     )
     return superseded
+
+
+def _group(run: Run, stage: StageRun, group: str) -> str:
+    """Return the name of a stage's group with `${{ }}` filled in: git, inputs, matrix."""
+    if "${{" not in group:
+        return group
+    from pipeline import expressions
+    from pipeline.plan import start_context
+
+    return expressions.fill_text(group, {**start_context(run.event), "matrix": dict(stage.matrix)})
 
 
 def _supersede_stages(tx: Connection, run: Run, lock: str) -> set[int]:

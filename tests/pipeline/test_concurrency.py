@@ -9,7 +9,7 @@ import pytest
 from pipeline import runs
 from pipeline.errors import LeaseLost
 from pipeline.model import Outcome, Status
-from tests.pipeline.story import GOOD, WAITS, Story, promotion, stage
+from tests.pipeline.story import GOOD, WAITS, Planned, Story, promotion, stage
 
 
 @pytest.fixture
@@ -119,6 +119,18 @@ def test_stages_of_one_group_run_one_at_a_time_over_all_runs(story):
     assert story.claim() is None
     runs.finish(lease, GOOD)
     assert story.work() == ["a"]
+
+
+def test_the_group_of_a_stage_may_name_the_branch_and_the_matrix(story):
+    def database(n):
+        group = {"concurrency": {"group": "${{ git.branch }}-${{ matrix.db }}"}}
+        return Planned(f"unit [db={n}]", spec=group, matrix={"db": n}, base="unit")
+
+    story.accept(database("one"), database("two"), branch="main")
+    story.accept(database("one"), branch="main")
+    story.accept(database("one"), branch="feature")
+    assert len([story.begin() for _ in range(3)]) == 3
+    assert story.claim() is None
 
 
 def test_a_newer_stage_of_a_group_may_cancel_the_older_one(story, db):
