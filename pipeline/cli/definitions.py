@@ -96,7 +96,8 @@ pipe init --force            over the one that is there
 )
 @click.option("--print", "only_print", is_flag=True, help="Print it instead of writing it.")
 @click.option("--force", is_flag=True, help="Write over a pipe.yml that is there.")
-def init(only_print: bool, force: bool) -> int:
+@click.pass_obj
+def init(settings: Settings, only_print: bool, force: bool) -> int:
     """Look at this repository and write a pipe.yml for it.
 
     It finds the Dockerfile, the test tool, the port and the health path, says in comments what it found and
@@ -104,4 +105,4 @@ def init(only_print: bool, force: bool) -> int:
     """
     from pipeline.cli import beginning
 
-    return beginning.begin(Path.cwd(), only_print=only_print, force=force)
+    return beginning.begin(settings, Path.cwd(), only_print=only_print, force=force)
