@@ -29,6 +29,8 @@ from pipeline.vocabulary import (
     Text,
     Texts,
     as_data,
+    no_entries,
+    no_items,
     seconds,
     size_bytes,
 )
@@ -102,8 +104,8 @@ class Matrix(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
     __pydantic_extra__: dict[str, list[Text]] = Field(init=False)
-    include: list[dict[Name, Text]] = Field(default=[])  #: combinations added
-    exclude: list[dict[Name, Text]] = Field(default=[])  #: combinations removed
+    include: list[dict[Name, Text]] = Field(default_factory=no_items)  #: combinations added
+    exclude: list[dict[Name, Text]] = Field(default_factory=no_items)  #: combinations removed
     fail_fast: Flag = True  #: the first failure cancels the others
     max_parallel: Positive | None = None  #: how many at once
 
@@ -115,9 +117,9 @@ class Service(Model):
     """A container beside a stage, reached by its name."""
 
     image: str  #: reference of the image
-    command: Texts = Field(default=[])  #: instead of the image's own
-    env: Env = Field(default={})  #: environment variables
-    secrets: SecretUses = Field(default=[])  #: secrets by name
+    command: Texts = Field(default_factory=no_items)  #: instead of the image's own
+    env: Env = Field(default_factory=no_entries)  #: environment variables
+    secrets: SecretUses = Field(default_factory=no_items)  #: secrets by name
     ready: Ready | None = None  #: how it says that it can be used
 
 
@@ -125,7 +127,7 @@ class CacheKey(Model):
     """What the cache's key is made of: a prefix and the content of files."""
 
     prefix: str = ""  #: any text
-    files: Strings = Field(default=[])  #: whose content is part of the key (globs)
+    files: Strings = Field(default_factory=no_items)  #: whose content is part of the key (globs)
 
 
 class Cache(Model):
@@ -147,7 +149,7 @@ class Artifacts(Model):
 class Reports(Model):
     """Test reports that a stage leaves behind."""
 
-    junit: Strings = Field(default=[])  #: JUnit XML files (globs)
+    junit: Strings = Field(default_factory=no_items)  #: JUnit XML files (globs)
 
 
 class Checkout(Model):
@@ -164,9 +166,9 @@ class Build(Model):
     context: str = "."  #: folder given to the builder
     dockerfile: str = "Dockerfile"  #: inside the context
     target: str | None = None  #: a stage of the Dockerfile
-    args: dict[EnvName, Text] = Field(default={})  #: build arguments
-    secrets: list[SecretName] = Field(default=[])  #: given as BuildKit secrets, never part of a layer
-    platforms: Strings = Field(default=[])  #: such as linux/amd64
+    args: dict[EnvName, Text] = Field(default_factory=no_entries)  #: build arguments
+    secrets: list[SecretName] = Field(default_factory=no_items)  #: given as BuildKit secrets, never part of a layer
+    platforms: Strings = Field(default_factory=no_items)  #: such as linux/amd64
     cache: Flag = True  #: use and write the layer cache
 
 
@@ -175,7 +177,7 @@ class Push(Model):
 
     image: str  #: such as ${{ stages.NAME.image }}
     to: str  #: repository, such as registry.example/shop
-    tags: Texts = Field(default=[])  #: an empty one is dropped, and named
+    tags: Texts = Field(default_factory=no_items)  #: an empty one is dropped, and named
 
 
 class Verify(Model):
@@ -198,21 +200,21 @@ class Stage(Model):
     """One box of the graph: exactly one of `run`, `build`, `push`, `promote`."""
 
     needs: Needs | None = None  #: stages that come first; left out: the stage before it, as an optional need
-    when: Annotated[list[Condition], LISTED] = Field(default=[])  #: left out means always
+    when: Annotated[list[Condition], LISTED] = Field(default_factory=no_items)  #: left out means always
     matrix: Matrix | None = None  #: run it once per combination
-    env: Env = Field(default={})  #: environment variables
-    secrets: list[SecretName] = Field(default=[])  #: secrets by name, in the commands' environment
+    env: Env = Field(default_factory=no_entries)  #: environment variables
+    secrets: list[SecretName] = Field(default_factory=no_items)  #: secrets by name, in the commands' environment
     timeout: Duration | None = None  #: left out: that of `defaults`
     retry: Retry | None = None  #: left out: that of `defaults`
     allow_failure: Flag = False  #: its failure does not fail the run
     concurrency: Concurrency | None = None  #: one at a time over all runs
-    outputs: list[EnvName] = Field(default=[])  #: names that it may write to $PIPE_OUTPUT
-    runs_on: Strings = Field(default=[])  #: labels that the worker must have
+    outputs: list[EnvName] = Field(default_factory=no_items)  #: names that it may write to $PIPE_OUTPUT
+    runs_on: Strings = Field(default_factory=no_items)  #: labels that the worker must have
 
     run: Strings | None = None  #: one command or several
     image: str | None = None  #: the image in which the commands run
-    services: dict[Name, Service] = Field(default={})  #: containers beside it, reached by their names
-    cache: Annotated[list[Cache], LISTED] = Field(default=[])  #: folders kept between runs
+    services: dict[Name, Service] = Field(default_factory=no_entries)  #: containers beside it, reached by their names
+    cache: Annotated[list[Cache], LISTED] = Field(default_factory=no_items)  #: folders kept between runs
     artifacts: Artifacts | None = None  #: files kept, and given to the stages that need it
     reports: Reports | None = None  #: test reports
     workdir: str | None = None  #: where commands start; left out means the workspace
@@ -261,14 +263,14 @@ class Include(Model):
     """Stages of another local file, with its inputs filled in."""
 
     file: str  #: path inside the repository
-    inputs: dict[Name, str | bool | int | float] = Field(default={})  #: what its `inputs` ask for
+    inputs: dict[Name, str | bool | int | float] = Field(default_factory=no_entries)  #: what its `inputs` ask for
 
 
 class Part(Model):
     """An included file: stages, and the inputs that they ask for."""
 
     version: Literal[1]  #: of the language
-    inputs: dict[Name, Input] = Field(default={})  #: typed values that the including file gives
+    inputs: dict[Name, Input] = Field(default_factory=no_entries)  #: typed values that the including file gives
     stages: dict[Name, Stage] = Field(min_length=1)  #: by name
 
 
@@ -280,11 +282,13 @@ class Definition(Model):
     repository: str | None = None  #: on the server: where the source lives
     definition: str | None = None  #: on the server: take the repository's own file of this path
     on: Triggers = Field(default={}, validate_default=True)  #: which events start a run; left out means all
-    env: Env = Field(default={})  #: variables of every stage
+    env: Env = Field(default_factory=no_entries)  #: variables of every stage
     defaults: Defaults = Field(default={}, validate_default=True)  #: what stages take when they do not say it
     concurrency: Concurrency | None = None  #: at most one run of a group at a time
-    include: Annotated[list[Annotated[Include, Short("file")]], LISTED] = Field(default=[])  #: other local files
-    stages: dict[Name, Stage] = Field(default={})  #: by name
+    include: Annotated[list[Annotated[Include, Short("file")]], LISTED] = Field(
+        default_factory=no_items
+    )  #: other local files
+    stages: dict[Name, Stage] = Field(default_factory=no_entries)  #: by name
     app: App | None = None  #: how the application runs
 
 

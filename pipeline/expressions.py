@@ -8,12 +8,10 @@ position; it knows only what is known before a run starts, and can neither loop 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import DefinitionError
 
@@ -36,8 +34,7 @@ _TYPED = frozenset(tuple(field.split(".")) for field in TYPED_FIELDS)
 _FIRSTS = frozenset(field[0] for field in _TYPED)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """One `${{ }}` of a text; `path` is empty when it holds something else than a dotted path."""
 
     path: tuple[str, ...]
@@ -154,8 +151,7 @@ _CEL_TOKEN = re.compile(
 _CEL_ERROR = re.compile(r"<input>:(-?\d+):(-?\d+): (.*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
+class Flaw(NamedTuple):
     """What is wrong in a CEL text, at a line and column of that text (from 1)."""
 
     message: str
@@ -198,6 +194,8 @@ _EMPTY = {"event": "", "branch": "", "tag": "", "paths": [], "inputs": {}, "matr
 
 def _bound(text: str, inputs: Mapping[str, Any]) -> str:
     """Replace `inputs.name` of a CEL text by literals; what stands in quotes or comments stays."""
+
+    import json  # only included files come here
 
     def one(found: re.Match[str]) -> str:
         if found["scope"] != "inputs" or found["key"] not in inputs:

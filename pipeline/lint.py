@@ -6,7 +6,6 @@ the argv and a reader of its JSON are given, and whoever may start programs runs
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -156,6 +155,8 @@ def hadolint_argv(dockerfile: str) -> list[str]:
 
 def hadolint_warnings(output: str, dockerfile: str) -> list[Mistake]:
     """Read hadolint's JSON into warnings; what is not its JSON is one warning that says so."""
+    import json  # hadolint alone needs it
+
     try:
         items = json.loads(output)
         return sorted(_hadolint(item, dockerfile) for item in items)

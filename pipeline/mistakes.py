@@ -6,8 +6,7 @@ Finding mistakes is the business of `yamltree`, `loading`, `checks` and `lint`; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import DefinitionError
 
@@ -15,8 +14,7 @@ SHOWN = 50  # a hostile file has thousands; nobody reads more
 _WIDEST = 160
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One finding. `line` and `column` are 1-based; `length` is how much the caret underlines."""
 
     file: str
@@ -34,7 +32,7 @@ class Mistake:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
-        return asdict(self)
+        return self._asdict()
 
 
 class WrongDefinition(DefinitionError):

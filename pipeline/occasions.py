@@ -4,24 +4,24 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.vocabulary import Flag, Model, Name, Strings, Texts
+from pipeline.vocabulary import Flag, Model, Name, Strings, Texts, no_entries, no_items
 
 
 class PushTrigger(Model):
     """Branches and paths whose pushes start a run; left out means all."""
 
-    branches: Strings = Field(default=[])  #: only these (globs)
-    branches_ignore: Strings = Field(default=[])  #: never these (globs)
-    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
-    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
+    branches: Strings = Field(default_factory=no_items)  #: only these (globs)
+    branches_ignore: Strings = Field(default_factory=no_items)  #: never these (globs)
+    paths: Strings = Field(default_factory=no_items)  #: only when one of these changed (globs)
+    paths_ignore: Strings = Field(default_factory=no_items)  #: not when nothing but these changed (globs)
 
 
 class PullRequestTrigger(Model):
     """Target branches and paths whose pull requests start a run."""
 
-    branches: Strings = Field(default=[])  #: only pull requests into these (globs)
-    paths: Strings = Field(default=[])  #: only when one of these changed (globs)
-    paths_ignore: Strings = Field(default=[])  #: not when nothing but these changed (globs)
+    branches: Strings = Field(default_factory=no_items)  #: only pull requests into these (globs)
+    paths: Strings = Field(default_factory=no_items)  #: only when one of these changed (globs)
+    paths_ignore: Strings = Field(default_factory=no_items)  #: not when nothing but these changed (globs)
 
 
 class ScheduleTrigger(Model):
@@ -37,7 +37,7 @@ class Input(Model):
 
     type: Literal["string", "boolean", "number", "choice"] = "string"  #: what may be given
     default: str | bool | int | float | None = None  #: what it is when nothing is given
-    options: Texts = Field(default=[])  #: of a `choice`
+    options: Texts = Field(default_factory=no_items)  #: of a `choice`
     required: Flag = False  #: something must be given
     description: str = ""  #: shown to who is asked
 
@@ -45,7 +45,7 @@ class Input(Model):
 class ManualTrigger(Model):
     """What may be asked when a run is started by hand."""
 
-    inputs: dict[Name, Input] = Field(default={})  #: by name
+    inputs: dict[Name, Input] = Field(default_factory=no_entries)  #: by name
 
 
 class Triggers(Model):
@@ -54,5 +54,5 @@ class Triggers(Model):
     push: PushTrigger | None = None  #: a push to a branch
     pull_request: PullRequestTrigger | None = None  #: a pull request opened or changed
     tag: Strings | None = None  #: a tag was pushed (globs)
-    schedule: list[ScheduleTrigger] = Field(default=[])  #: at certain times
+    schedule: list[ScheduleTrigger] = Field(default_factory=no_items)  #: at certain times
     manual: ManualTrigger | None = None  #: started by a person

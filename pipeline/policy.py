@@ -8,7 +8,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.vocabulary import Duration, Env, Flag, Model, Name, Port, Positive, SecretName, Strings
+from pipeline.vocabulary import (
+    Duration,
+    Env,
+    Flag,
+    Model,
+    Name,
+    Port,
+    Positive,
+    SecretName,
+    Strings,
+    no_entries,
+    no_items,
+)
 
 
 class Target(Model):
@@ -48,9 +60,9 @@ class Strategy(Model):
 class Requires(Model):
     """What must be true at the request, and again at the switch."""
 
-    branches: Strings = Field(default=[])  #: only runs of these branches (globs)
+    branches: Strings = Field(default_factory=no_items)  #: only runs of these branches (globs)
     from_: Name | None = Field(default=None, alias="from")  #: the environment that the digest must have passed
-    stages: Strings = Field(default=[])  #: stages that must have succeeded in the same run
+    stages: Strings = Field(default_factory=no_items)  #: stages that must have succeeded in the same run
     verify: Flag = False  #: the promotion must have a `verify`
 
 
@@ -87,21 +99,21 @@ class Environment(Model):
     target: Target = Field(default={"docker": ""}, validate_default=True)  #: where a release lives
     public: Public = Field(default={}, validate_default=True)  #: where people reach it
     strategy: Strategy = Field(default={}, validate_default=True)  #: how a release is changed
-    replicas: dict[Name, int] = Field(default={})  #: per process, instead of the definition's
+    replicas: dict[Name, int] = Field(default_factory=no_entries)  #: per process, instead of the definition's
     requires: Requires | None = None  #: what must be true of the run
     approval: Approval | None = None  #: who decides
-    freeze: list[Freeze] = Field(default=[])  #: when nothing is promoted
-    env: Env = Field(default={})  #: variables of every process, over the definition's
-    secrets: list[SecretName] = Field(default=[])  #: secrets that processes here may use
+    freeze: list[Freeze] = Field(default_factory=no_items)  #: when nothing is promoted
+    env: Env = Field(default_factory=no_entries)  #: variables of every process, over the definition's
+    secrets: list[SecretName] = Field(default_factory=no_items)  #: secrets that processes here may use
 
 
 class Application(Model):
     """The environments of one application, in the order in which a release passes them."""
 
-    environments: dict[Name, Environment] = Field(default={})  #: by name
+    environments: dict[Name, Environment] = Field(default_factory=no_entries)  #: by name
 
 
 class Environments(Model):
     """The operator's file `environments.yml`."""
 
-    applications: dict[Name, Application] = Field(default={})  #: by name
+    applications: dict[Name, Application] = Field(default_factory=no_entries)  #: by name

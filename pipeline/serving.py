@@ -19,6 +19,8 @@ from pipeline.vocabulary import (
     SecretUses,
     Size,
     Texts,
+    no_entries,
+    no_items,
 )
 
 
@@ -53,13 +55,13 @@ class Process(Model):
     """One kind of process of the application. With a `port` it takes requests and is swapped blue-green."""
 
     image: str = "push"  #: the `push` stage whose image it runs, or a reference by digest
-    command: Texts = Field(default=[])  #: instead of the image's own
+    command: Texts = Field(default_factory=no_items)  #: instead of the image's own
     port: Port | None = None  #: where it listens for HTTP
     health: Health = Field(default={}, validate_default=True)  #: how it says that it can take requests
     replicas: Annotated[Count, Field(le=32)] = 1  #: how many, unless the environment says otherwise
     stop_grace: Duration = 10.0  #: between SIGTERM and SIGKILL
-    env: Env = Field(default={})  #: environment variables
-    secrets: SecretUses = Field(default=[])  #: secrets by name
+    env: Env = Field(default_factory=no_entries)  #: environment variables
+    secrets: SecretUses = Field(default_factory=no_items)  #: secrets by name
     resources: Resources | None = None  #: upper limits
     swap: Literal["blue_green", "stop_then_start"] = "blue_green"  #: `stop_then_start`: never two at once
 
@@ -68,10 +70,10 @@ class Accessory(Model):
     """A container beside the application that is not coloured, not swapped, and keeps its volume."""
 
     image: str  #: reference of the image
-    command: Texts = Field(default=[])  #: instead of the image's own
-    env: Env = Field(default={})  #: environment variables
-    secrets: SecretUses = Field(default=[])  #: secrets by name
-    volume: Annotated[list[str], LISTED] = Field(default=[])  #: `name:/path`; host paths are refused
+    command: Texts = Field(default_factory=no_items)  #: instead of the image's own
+    env: Env = Field(default_factory=no_entries)  #: environment variables
+    secrets: SecretUses = Field(default_factory=no_items)  #: secrets by name
+    volume: Annotated[list[str], LISTED] = Field(default_factory=no_items)  #: `name:/path`; host paths are refused
     ready: Ready | None = None  #: how it says that it can be used
 
 
@@ -87,9 +89,9 @@ class App(Model):
     """How the application runs, in every environment."""
 
     processes: dict[Name, Process] = Field(min_length=1)  #: by name
-    accessories: dict[Name, Accessory] = Field(default={})  #: by name, which is also their host name
+    accessories: dict[Name, Accessory] = Field(default_factory=no_entries)  #: by name, which is also their host name
     before: Before | None = None  #: once per promotion, such as a migration
-    env: Env = Field(default={})  #: variables of every process
+    env: Env = Field(default_factory=no_entries)  #: variables of every process
 
 
 __all__ = ["Accessory", "App", "Before", "Health", "Process", "Ready", "Resources"]

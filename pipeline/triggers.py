@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from pipeline.definition import Definition
-from pipeline.model import Event
+if TYPE_CHECKING:
+    from pipeline.definition import Definition
+    from pipeline.model import Event
 
 
 @lru_cache(maxsize=1024)

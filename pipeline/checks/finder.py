@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from pipeline.definition import Definition, Stage
 from pipeline.mistakes import Mistake
 from pipeline.positions import Path, Positions
 
 
-@dataclass
 class Finder:
     """A definition under check. `broken` names stages that have other mistakes and are not part of it."""
 
-    definition: Definition
-    positions: Positions
-    texts: dict[str, str]
-    broken: frozenset[str] = frozenset()
-    found: list[Mistake] = field(default_factory=list)
-    _upstream: dict[str, frozenset[str]] = field(default_factory=dict)
+    def __init__(
+        self, definition: Definition, positions: Positions, texts: dict[str, str], broken: frozenset[str] = frozenset()
+    ) -> None:
+        self.definition = definition
+        self.positions = positions
+        self.texts = texts
+        self.broken = broken
+        self.found: list[Mistake] = []
+        self._upstream: dict[str, frozenset[str]] = {}
 
     def wrong(self, path: Path, message: str, hint: str = "", *, key: bool = False) -> None:
         """Add a mistake at `path`."""
