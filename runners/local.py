@@ -16,6 +16,7 @@ from pipeline import laptop, queue, runs
 from pipeline.db import Database
 from pipeline.faults import arm
 from pipeline.model import Run, Status
+from runners import workspace
 from runners.cleanup import Cleanup
 from runners.hands import Hands, Source
 from runners.sandboxes import Sandboxes
@@ -73,6 +74,7 @@ class Local:
             ),
         )
         self.worker = Worker(self.hands, capacity=settings.capacity)
+        self._runs: list[int] = []
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self.worker.work, args=(self._leave.is_set,), name="worker")
 
@@ -82,19 +84,33 @@ class Local:
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is under way, tidy up, and leave."""
+        for run_id in self._runs:
+            self._forget(run_id)
         self._leave.set()
         self.db.bell.ring()
         self._thread.join()
+
+    def _forget(self, run_id: int) -> None:
+        """Remove the files of a run that succeeded; another one keeps its own, to be looked into."""
+        run = runs.get(self.db, run_id)
+        if run.status == Status.SUCCEEDED:
+            place, image = source(run).workspaces, self.settings.base_image
+            engine, installation = self.hands.engine, self.db.installation
+            self.hands.cleanup.later(lambda: workspace.forget_run(place, installation, run_id, engine, image=image))
 
     def accept(self, plan: Plan) -> Run:
         """Take a plan in as a run of this process."""
         if any(stage.kind == "run" and not stage.skip_reason for stage in plan.stages):
             self.hands.sandboxes.ahead()
-        return runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
+        run = runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
+        self._runs.append(run.id)
+        return run
 
     def resume(self, run_id: int) -> Run:
         """Take a run over whose process is gone. Raises NotFound and Conflict."""
-        return runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
+        run = runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
+        self._runs.append(run.id)
+        return run
 
     def cancel(self, run_id: int, *, reason: str = "") -> None:
         """Cancel a run and tell its hands at once."""

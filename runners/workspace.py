@@ -58,7 +58,7 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
     Raises:
         Unavailable: the repository can not be read, or the disk is full.
     """
-    home = _run_folder(work) / f"{work.stage.position}-{work.attempt.number}"
+    home = _home(work) / f"{work.stage.position}-{work.attempt.number}"
     place = home / _name(work)
     prefix = ""
     checkout = work.spec.checkout
@@ -71,18 +71,18 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
             shutil.rmtree(making, ignore_errors=True)
             if not _take_spare(frozen.path, making):
                 clones.copy_tree(frozen.path, making)
-            _give(making, owner)
+            _give(work, making, owner)
             making.rename(place)
     elif not place.exists():
         place.mkdir(parents=True, mode=0o755)
-        _give(place, owner)
+        _give(work, place, owner)
     return Workspace(path=place, prefix=prefix)
 
 
 def snapshot(work: Work) -> snapshots.Snapshot:
     """Return the run's frozen tree for this stage's `checkout`: to read, never to write. Builds need no copy."""
     checkout = work.spec.checkout if isinstance(work.spec.checkout, Checkout) else Checkout()
-    folder = _run_folder(work)
+    folder = _home(work)
     taken = snapshots.take(work.settings, work.run.event, work.source, folder, _name(work), checkout)
     return replace(taken, prefix=str(PurePosixPath(taken.prefix, work.project)).removeprefix("."))
 
@@ -105,9 +105,10 @@ def remove(
     _remove(workspace.path.parent, engine, image, labels or {})
 
 
-def remove_run(work: Work) -> None:
-    """Remove everything of the attempt's run: its snapshot, spares, and workspaces still there; idempotent."""
-    _remove(_run_folder(work), work.engine, work.settings.base_image, work.labels)
+def forget_run(workspaces: Path, installation: str, run: int, engine: Engine, *, image: str) -> None:
+    """Remove everything of a run: its snapshot, spares, and workspaces still there; idempotent. Raises Unavailable."""
+    labels = {"pipewright.installation": installation, "pipewright.run": str(run)}
+    _remove(_run_folder(workspaces, installation, run), engine, image, labels)
 
 
 def pack(workspace: Workspace) -> Iterator[bytes]:
@@ -129,8 +130,17 @@ def pack(workspace: Workspace) -> Iterator[bytes]:
     yield from chunks
 
 
-def _run_folder(work: Work) -> Path:
-    return work.workspaces / f"run-{work.db.installation[:8]}-{work.run.id}"
+def _home(work: Work) -> Path:
+    """Return the folder of the attempt's run, in a place that git does not see."""
+    work.workspaces.mkdir(parents=True, exist_ok=True)
+    ignore = work.workspaces / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    return _run_folder(work.workspaces, work.db.installation, work.run.id)
+
+
+def _run_folder(workspaces: Path, installation: str, run: int) -> Path:
+    return workspaces / f"run-{installation[:8]}-{run}"
 
 
 def _name(work: Work) -> str:
@@ -160,13 +170,18 @@ def _take_spare(frozen: Path, to: Path) -> bool:
     return True
 
 
-def _give(place: Path, owner: tuple[int, int] | None) -> None:
-    if owner is None or os.geteuid() != 0 or owner == (os.geteuid(), os.getegid()):
+def _give(work: Work, place: Path, owner: tuple[int, int] | None) -> None:
+    if owner is None or owner == (os.geteuid(), os.getegid()):
         return
-    command = ("chown", "-R", "--no-dereference", f"{owner[0]}:{owner[1]}", "--", str(place))
-    done = process.run(command, env=passed_on(), timeout_seconds=_REMOVE_SECONDS)
-    if not done.ok:
-        raise Unavailable(f"{place} can not be given to user {owner[0]}: {done.complaint}")
+    change = ("-R", "--no-dereference", f"{owner[0]}:{owner[1]}", "--")
+    if os.geteuid() == 0:
+        done = process.run(("chown", *change, str(place)), env=passed_on(), timeout_seconds=_REMOVE_SECONDS)
+        if not done.ok:
+            raise Unavailable(f"{place} can not be given to user {owner[0]}: {done.complaint}")
+    elif owner[0] != 0:  # root in the container may write everywhere
+        inside = f"/there/{place.name}"
+        if not _as_root(work.engine, work.settings.base_image, work.labels, place.parent, ("chown", *change, inside)):
+            raise Unavailable(f"{place} can not be given to user {owner[0]}", hint="Run as root, or as that user.")
 
 
 def _remove(folder: Path, engine: Engine | None, image: str, labels: Mapping[str, str]) -> None:
@@ -176,18 +191,21 @@ def _remove(folder: Path, engine: Engine | None, image: str, labels: Mapping[str
         return
     if engine is None:
         raise Unavailable(f"{folder} can not be removed: {done.complaint}", hint="Remove it as root.")
-    _remove_as_root(folder, engine, image, labels)
+    command = ("rm", "-rf", "--one-file-system", "--", f"/there/{folder.name}")
+    if not _as_root(engine, image, labels, folder.parent, command) or folder.exists():
+        raise Unavailable(f"{folder} can not be removed, not even by a container", hint="Remove it as root.")
 
 
-def _remove_as_root(folder: Path, engine: Engine, image: str, labels: Mapping[str, str]) -> None:
+def _as_root(engine: Engine, image: str, labels: Mapping[str, str], folder: Path, command: tuple[str, ...]) -> bool:
+    """Run a command in a container that is root and has a folder of ours at /there; tell whether it succeeded."""
     spec = ContainerSpec(
-        name=f"pipe-remove-{folder.parent.name}-{folder.name}",
+        name=f"pipe-tidy-{os.urandom(6).hex()}",
         image=image,
-        entrypoint=("rm",),
-        command=("-rf", "--one-file-system", "--", f"/there/{folder.name}"),
+        entrypoint=command[:1],
+        command=command[1:],
         labels=labels,
         user="0:0",
-        mounts=(Mount(source=str(folder.parent.resolve()), target="/there"),),
+        mounts=(Mount(source=str(folder.resolve()), target="/there"),),
     )
     container = engine.create(spec)
     try:
@@ -195,5 +213,4 @@ def _remove_as_root(folder: Path, engine: Engine, image: str, labels: Mapping[st
         ended = engine.wait(container, timeout_seconds=_REMOVE_SECONDS)
     finally:
         engine.remove(container)
-    if ended is None or ended.code != 0 or folder.exists():
-        raise Unavailable(f"{folder} can not be removed, not even by a container", hint="Remove it as root.")
+    return ended is not None and ended.code == 0

@@ -61,11 +61,13 @@ def execute(work: Work) -> Outcome:
 def _tags(work: Work) -> list[str]:
     """Return the tags without the empty ones, which are named: a run that is of no tag has no `git.tag`."""
     assert work.spec.push is not None
-    written = work.spec.push.tags
-    for place, tag in enumerate(written, start=1):
-        if not tag.strip():
-            work.log.say(f"tag {place} of {len(written)} is empty in this run and was left out")
-    return list(dict.fromkeys(check_tag(tag.strip()) for tag in written if tag.strip()))
+    tags = [tag.strip() for tag in work.spec.push.tags if tag.strip()]
+    written = [str(tag) for tag in (work.stage.spec.get("push") or {}).get("tags") or ()]  # type: ignore[attr-defined]
+    if len(tags) < len(written):
+        filled = [tag for tag in written if "${{" in tag]
+        count = len(written) - len(tags)
+        work.log.say(f"{count} of {len(written)} tags are empty in this run and left out, of: {', '.join(filled)}")
+    return list(dict.fromkeys(check_tag(tag) for tag in tags))
 
 
 def _destination(work: Work) -> Repository:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.errors import DefinitionError
 from pipeline.settings import passed_on
 from runners import git as git_module
 from runners import process, repository, workspace
+from runners.engines.docker import DockerEngine
 from tests.runners.stand import git, settings_in, work
 from tests.runners.stand import repository as make_repository
 
@@ -331,10 +333,11 @@ def test_removing_is_idempotent_and_follows_no_link(settings, source, tmp_path):
     (made.path / "trap").symlink_to(victim)
     workspace.remove(made)
     workspace.remove(made)
-    workspace.remove_run(one)
-    workspace.remove_run(one)
+    for _ in range(2):
+        workspace.forget_run(one.workspaces, one.db.installation, one.run.id, one.engine, image="")
     assert (victim / "kept").read_text() == "kept"
-    assert list((source / ".pipe").iterdir()) == []
+    assert [path.name for path in (source / ".pipe").iterdir()] == [".gitignore"]
+    assert not repository.event(source).dirty  # what runs leave here is no change of the tree
 
 
 def test_the_owner_is_the_stages_user(settings, source):
@@ -342,6 +345,22 @@ def test_the_owner_is_the_stages_user(settings, source):
         pytest.skip("only root gives files away")
     made = workspace.prepare(work(settings, source, repository.event(source)), owner=(1234, 2345))
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in made.path.rglob("*")} == {(1234, 2345)}
+
+
+@pytest.mark.docker
+def test_a_container_removes_and_gives_away_what_only_root_can(settings, source):
+    """Whoever runs `pipe` without being root meets files of root, and stages of other users."""
+    engine = DockerEngine(settings, "test")
+    one = work(settings, source, repository.event(source), engine=engine)
+    made = workspace.prepare(one)
+    as_root = functools.partial(workspace._as_root, engine, settings.base_image, one.labels)
+    assert as_root(made.path.parent, ("chown", "-R", "1234:2345", "--", f"/there/{made.path.name}"))
+    assert made.path.stat().st_uid == 1234
+    assert as_root(made.path.parent, ("rm", "-rf", "--", f"/there/{made.path.name}"))
+    assert not made.path.exists()
+    assert not as_root(made.path.parent, ("rm", "--", "/there/none"))
+    assert engine.find(one.labels) == []
+    engine.close()
 
 
 def test_packing_gives_the_same_tree(settings, source, tmp_path):

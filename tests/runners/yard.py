@@ -121,11 +121,19 @@ class Yard:
                 work.log.say(str(error))
                 raise
 
-    def push(self, image: str, to: str = "registry.example/shop", tags: tuple[str, ...] = (), **more: Any) -> Outcome:
-        """Push an image as the stage `push` of a fresh run that would have built it."""
-        written = {"image": "${{ stages.image.image }}", "to": to, "tags": list(tags)}
-        stages = {"image": {"build": {}}, "push": {"push": written, "needs": []}}
-        with self.work(stages, "push", filled={"push": written | {"image": image}}, **more) as work:
+    def push(
+        self,
+        image: str,
+        to: str = "registry.example/shop",
+        tags: tuple[str, ...] = (),
+        written: tuple[str, ...] | None = None,
+        **more: Any,
+    ) -> Outcome:
+        """Push an image as the stage `push` of a fresh run that would have built it; `written`: tags not filled in."""
+        spec = {"image": "${{ stages.image.image }}", "to": to, "tags": list(tags if written is None else written)}
+        stages = {"image": {"build": {}}, "push": {"push": spec, "needs": []}}
+        filled = {"push": spec | {"image": image, "tags": list(tags)}}
+        with self.work(stages, "push", filled=filled, **more) as work:
             return push_stage.execute(work)
 
 
