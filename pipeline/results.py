@@ -20,7 +20,7 @@ from pipeline.reports.views import News, classify
 from pipeline.schema import cases, reports, runs, stages
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from pipeline.db import Database
     from pipeline.queue import Lease
@@ -221,21 +221,30 @@ def _earlier(db: Database, run_id: int) -> ColumnElement[bool]:
 
 
 def both_outcomes(db: Database, run_id: int, keys: Collection[str]) -> set[str]:
-    """Return which tests have both passed and failed on this run's commit: in other runs or other attempts."""
-    with db.read() as connection:
-        run = connection.execute(select(runs.c.pipeline, runs.c.sha).where(runs.c.id == run_id)).one()
-    same = select(stages.c.id).join(runs, stages.c.run_id == runs.c.id)
-    same = same.where(runs.c.pipeline == run.pipeline, runs.c.sha == run.sha)
+    """Return which tests have both passed and failed on the same source: in other attempts, or runs of the commit.
+
+    A working tree with uncommitted changes is like no other run's.
+    """
     seen: dict[str, set[bool]] = {}
-    for some in _portions(keys):
-        told = or_(cases.c.status == CaseStatus.PASSED, cases.c.status.in_(_BAD))
-        query = select(cases.c.case_key, cases.c.status).where(
-            cases.c.case_key.in_(some), cases.c.stage_id.in_(same), told
-        )
-        with db.read() as connection:
-            for row in connection.execute(query.where(cases.c.pipeline == run.pipeline)):
+    told = or_(cases.c.status == CaseStatus.PASSED, cases.c.status.in_(_BAD))
+    with db.read() as connection:
+        pipeline, same = _of_same_source(connection, run_id)
+        ours = cases.c.stage_id.in_(select(stages.c.id).where(stages.c.run_id.in_(same)))
+        for some in _portions(keys):
+            query = select(cases.c.case_key, cases.c.status).where(cases.c.case_key.in_(some), ours, told)
+            for row in connection.execute(query.where(cases.c.pipeline == pipeline)):
                 seen.setdefault(row.case_key, set()).add(CaseStatus(row.status).bad)
     return {key for key, outcomes in seen.items() if len(outcomes) == 2}
+
+
+def _of_same_source(connection: Connection, run_id: int) -> tuple[str, list[int]]:
+    """Return the run's pipeline and the runs that had exactly its source."""
+    run = connection.execute(select(runs.c.pipeline, runs.c.sha, runs.c.event).where(runs.c.id == run_id)).one()
+    if run.event.get("dirty"):
+        return run.pipeline, [run_id]
+    query = select(runs.c.id, runs.c.event).where(runs.c.pipeline == run.pipeline, runs.c.sha == run.sha)
+    found = connection.execute(query.order_by(runs.c.id.desc()).limit(HISTORY * 5)).all()
+    return run.pipeline, [row.id for row in found if not row.event.get("dirty")]
 
 
 def _portions(keys: Iterable[str], size: int = 500) -> Iterable[list[str]]:

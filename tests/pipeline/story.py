@@ -57,8 +57,16 @@ def plan(*stages: Planned, group: str = "", supersede: bool = False, sha: str = 
         Planned(s.name, s.needs, s.spec, s.matrix, s.kind, s.base, number, number + 1, s.skip_reason)
         for number, s in enumerate(stages)
     )
-    branch = definition.pop("branch", "main")
-    event = Event(kind="push", repository="/src/shop", ref=f"refs/heads/{branch}", sha=sha, branch=branch, by="ada")
+    branch, dirty = definition.pop("branch", "main"), definition.pop("dirty", False)
+    event = Event(
+        kind="push",
+        repository="/src/shop",
+        ref=f"refs/heads/{branch}",
+        sha=sha,
+        branch=branch,
+        by="ada",
+        dirty=dirty,
+    )
     concurrency = {"group": group, "cancel_superseded": supersede} if group else None
     return APlan(numbered, event, {"name": "shop", **definition}, concurrency=concurrency)
 
