@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import insert, select, update
 
-from pipeline import progress, promotion_records, queue, records
+from pipeline import progress, queue, records
 from pipeline.artifacts import record as record_artifacts
 from pipeline.attempts import begin, finish, finish_waiting, reap, wake_promotion
 from pipeline.builds import previous as previous_build
@@ -209,6 +209,8 @@ def cancel(db: Database, run_id: int, *, by: str, reason: str = "") -> Run:
 
 
 def _cancel(tx: Connection, run_id: int, *, by: str, reason: str) -> Run:
+    from pipeline import promotion_records  # through it comes pydantic, which those who only look do without
+
     run = records.get_run(tx, run_id)
     if run.cancel_requested_at is None:
         values = {"cancel_requested_at": moment(tx), "cancel_by": by, "reason": reason}
