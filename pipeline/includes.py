@@ -37,6 +37,7 @@ class Taker:
         self.wrong: list[Mistake] = []
         self.texts: dict[str, str] = {}
         self.left = yamltree.MAX_NODES
+        self.whole = True  # every entry could be taken in
 
     def take(self) -> None:
         """Put the stages of every included file before the definition's own, and drop `include`."""
@@ -56,14 +57,15 @@ class Taker:
             self._add(stages, name, stage, own)  # type: ignore[arg-type]
         place = self.tree.places.get("stages", self.tree.places["include"])
         self.tree["stages"], self.tree.places["stages"] = stages, place
-        if not self.wrong:
+        if self.whole and not self.wrong:
             del self.tree["include"], self.tree.places["include"]
 
     def _one(self, entry: Any, path: tuple[str | int, ...], stages: Mapping) -> None:
         try:
             include = Include.model_validate({"file": entry} if isinstance(entry, str) else entry)
         except ValidationError:
-            return  # said once, with everything else, by the definition's own models
+            self.whole = False  # what is wrong with it is told, with everything else, by the definition's models
+            return
         try:
             part, tree = self._read(include.file, path)
         except WrongDefinition as error:
@@ -72,7 +74,8 @@ class Taker:
         except DefinitionError as error:
             self.wrong.append(self.positions.mistake(path, error.message, error.hint))
             return
-        values = self._inputs(part.inputs, include.inputs, path)
+        written = entry.get("inputs") if isinstance(entry, Mapping) else None
+        values = self._inputs(part.inputs, written or {}, path)  # as written: 3.10 is not 3.1
         for name, stage in tree["stages"].items():
             if isinstance(stage, Mapping):
                 self._add(stages, name, _bound(stage, values), tree["stages"])

@@ -75,6 +75,6 @@ def closest(word: str, known: Iterable[str]) -> str:
     """Return the known word that was probably meant, or an empty string."""
     from difflib import get_close_matches  # only a wrong file pays for it
 
-    word = word[:64]
-    found = get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
-    return found[0] if found else ""
+    plain = {one.lower().replace("-", "_"): one for one in known}
+    found = get_close_matches(word[:64].lower().replace("-", "_"), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else ""

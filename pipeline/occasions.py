@@ -1,10 +1,10 @@
 """Which events start a run, as models. Whether a given event does is `triggers`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.vocabulary import Flag, Model, Name, Strings, Texts, no_entries, no_items
+from pipeline.vocabulary import Flag, Model, Name, Strings, Texts, as_written, no_entries, no_items
 
 
 class PushTrigger(Model):
@@ -40,6 +40,15 @@ class Input(Model):
     options: Texts = Field(default_factory=no_items)  #: of a `choice`
     required: Flag = False  #: something must be given
     description: str = ""  #: shown to who is asked
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, data: Any) -> Any:
+        """Keep the default of a text as it was written: 3.10 is not 3.1."""
+        if isinstance(data, dict) and data.get("type", "string") in ("string", "choice") and "default" in data:
+            default = data["default"]
+            return {**data, "default": default if isinstance(default, bool) else as_written(default)}
+        return data
 
 
 class ManualTrigger(Model):

@@ -131,7 +131,7 @@ def _matrix(finder: Finder, path: Path, matrix: Matrix) -> None:
     count = size(matrix)
     if count > MAX_COMBINATIONS:
         finder.wrong(path, f"the matrix has {count} combinations, {MAX_COMBINATIONS} are allowed", key=True)
-    elif not combinations(matrix):
+    elif all(axes(matrix).values()) and not combinations(matrix):
         finder.wrong(path, "the matrix has no combination", "give it an axis, or leave `matrix` out", key=True)
     for index, excluded in enumerate(matrix.exclude):
         for axis in excluded:
