@@ -156,7 +156,8 @@ def retry_policy(run: Run, stage: StageRun) -> tuple[int, tuple[str, ...]]:
     from pipeline.definition import Retry
 
     defaults: Any = run.definition.get("defaults") or {}
-    policy = Retry.model_validate(stage.spec.get("retry") or defaults.get("retry") or {})
+    own = stage.spec.get("retry")  # {} is a word too: not at all
+    policy = Retry.model_validate(defaults.get("retry") or {} if own is None else own)
     return policy.max, policy.on
 
 

@@ -119,8 +119,9 @@ def test_a_cause_that_is_not_named_is_not_tried_again(story):
     assert story.status(run) == "failed"
 
 
-def test_a_stages_own_word_on_retries_outweighs_the_default(story):
-    story.accept(stage("a", retry={"max": 0}), defaults={"retry": {"max": 5, "on": ["failed"]}})
+@pytest.mark.parametrize("own", [{"max": 0}, {}])
+def test_a_stages_own_word_on_retries_outweighs_the_default(story, own):
+    story.accept(stage("a", retry=own), defaults={"retry": {"max": 5, "on": ["failed"]}})
     assert story.work({"a": BAD}) == ["a"]
 
 
