@@ -6,7 +6,6 @@ process is gone, `resume` takes them over. What a person sees of it is the comma
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from runners import workspace
 from runners.cleanup import Cleanup
 from runners.hands import Hands, Source
 from runners.sandboxes import Sandboxes
+from runners.scopes import alive, scope
 from runners.worker import Worker
 
 if TYPE_CHECKING:
@@ -27,34 +27,23 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from runners.engines import Engine
 
+__all__ = ["WORKSPACES", "Local", "alive", "scope", "source"]
+
 WORKSPACES = ".pipe"
-
-
-def scope(settings: Settings) -> str:
-    """Name this process so that no later one is mistaken for it."""
-    return f"{settings.hostname}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def alive(scope: str, hostname: str) -> bool:
-    """Tell whether the process of a scope still lives; one on another host is believed to."""
-    host, pid, started = scope.rsplit(":", 2)
-    return host != hostname or (started != "" and _started(int(pid)) == started)
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in ticks since the machine did; "" when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold anything
-    return "" if fields[0] == "Z" else fields[19]
 
 
 class Local:
     """The record, the engine and a worker, all in this process. Use it as a context manager."""
 
-    def __init__(self, settings: Settings, db: Database, engine: Engine, *, secrets_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        engine: Engine,
+        *,
+        secrets_file: Path | None = None,
+        sandboxes: Sandboxes | None = None,
+    ) -> None:
         arm(settings.crash_at)
         self.settings = settings
         self.db = db
@@ -69,7 +58,8 @@ class Local:
             secrets=self._secrets,
             source=source,
             cleanup=Cleanup(),
-            sandboxes=Sandboxes(
+            sandboxes=sandboxes
+            or Sandboxes(
                 engine, installation=db.installation, image=settings.base_image, owner=self.scope, alive=self.alive
             ),
         )

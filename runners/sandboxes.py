@@ -58,8 +58,10 @@ class Sandboxes:
         self._network_there = False
 
     def ahead(self) -> None:
-        """Make one in the background, and remove those that dead workers left behind."""
+        """Make one in the background if none is there, and remove those that dead workers left behind."""
         with self._changed:
+            if self._making or self._free:
+                return
             self._making += 1
         threading.Thread(target=self._make_ahead, name="sandbox-ahead", daemon=True).start()
 

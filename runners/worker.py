@@ -66,8 +66,10 @@ class Worker:
                 if task.thread:
                     task.thread.join()
             self._ended.set()
+            closing = threading.Thread(target=self.hands.sandboxes.close, name="sandboxes-close")
+            closing.start()
             self.hands.cleanup.join()
-            self.hands.sandboxes.close()
+            closing.join()
 
     def stop_run(self, run_id: int) -> None:
         """Tell the hands that work on a run to stop, without waiting for the watch."""

@@ -22,6 +22,7 @@ from pipeline.model import Run, Status
 if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.settings import Settings
+    from runners.early import Early
     from runners.local import Local
 
 
@@ -39,11 +40,14 @@ class Wish:
 
 def run(settings: Settings, wish: Wish, *, style: Style, secrets_file: Path | None) -> int:
     """Plan what was asked for, run it here, and return the exit code."""
-    from pipeline.cli.planning import planned
+    from runners.early import Early
 
-    plan = planned(settings, wish)
-    with here(settings, secrets_file) as local:
-        return _watch(local, local.accept(plan), style, plan)
+    with Early(settings) as early:
+        from pipeline.cli.planning import planned
+
+        plan = planned(settings, wish, expect=early.expect)
+        with here(settings, secrets_file, early) as local:
+            return _watch(local, local.accept(plan), style, plan)
 
 
 def retry(settings: Settings, number: int, *, failed_only: bool, style: Style, secrets_file: Path | None) -> int:
@@ -70,12 +74,14 @@ def resume(settings: Settings, *, style: Style, secrets_file: Path | None) -> in
 
 
 @contextmanager
-def here(settings: Settings, secrets_file: Path | None = None) -> Iterator[Local]:
-    """Make this process a worker of its own while open. Raises Unavailable."""
+def here(settings: Settings, secrets_file: Path | None = None, early: Early | None = None) -> Iterator[Local]:
+    """Make this process a worker of its own while open, with what was begun early. Raises Unavailable."""
     from runners.local import Local
 
-    with at_work(settings) as (db, engine), Local(settings, db, engine, secrets_file=secrets_file) as local:
-        yield local
+    with at_work(settings) as (db, engine):
+        boxes = early.sandboxes if early and early.installation == db.installation else None
+        with Local(settings, db, engine, secrets_file=secrets_file, sandboxes=boxes) as local:
+            yield local
 
 
 def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> int:

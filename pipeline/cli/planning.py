@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pipeline.errors import DefinitionError
 
 if TYPE_CHECKING:
     from pipeline.cli.local import Wish
+    from pipeline.definition import Definition
     from pipeline.loading import Loaded
     from pipeline.model import Event
     from pipeline.plan import Plan, PlannedStage
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 ENVIRONMENTS = Path("pipelines.d/environments.yml")
 
 
-def planned(settings: Settings, wish: Wish) -> Plan:
-    """Return the plan of what was asked for. Raises DefinitionError with everything that is wrong."""
+def planned(settings: Settings, wish: Wish, *, expect: Callable[[Definition], None] = lambda read: None) -> Plan:
+    """Return the plan of what was asked for; `expect` is told the definition as soon as it was read.
+
+    Raises DefinitionError with everything that is wrong.
+    """
+    found, event, loaded = read(settings, wish)
+    expect(loaded.definition)
     from pipeline.plan import plan
 
-    found, event, loaded = read(settings, wish)
     made = plan(loaded, event, environments=environments(found, loaded.definition.name))
     stages: Sequence[PlannedStage] = made.stages
     if wish.stages:

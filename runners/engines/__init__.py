@@ -163,8 +163,8 @@ class Engine(Protocol):
     def image_id(self, reference: str) -> str | None:
         """Return the id of a local image, or None."""
 
-    def image_user(self, reference: str) -> str:
-        """Return the user as whom a local image's containers run: a name, a number, "user:group", or "" for root."""
+    def image_user(self, reference: str) -> str | None:
+        """Return as whom an image's containers run (a name, a number, "user:group", "" for root), None if not here."""
 
     def pull(self, reference: str, *, auth: Mapping[str, str] | None = None) -> str:
         """Pull an image and return its id. Raises Unavailable(cause="image_pull")."""

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipeError
 from runners.engines import complaints
@@ -120,3 +120,19 @@ def explanation(error: APIError) -> str:
     """Return the daemon's own words, which is all that it tells about most troubles."""
     text = error.explanation
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text or error)
+
+
+@contextlib.contextmanager
+def answered(client: APIClient, method: str, path: str, **wish: Any) -> Iterator[Any]:
+    """Ask what the SDK has no fitting call for, and give the answer as a stream that is closed in any case."""
+    from docker.errors import create_api_error_from_http_exception
+    from requests.exceptions import HTTPError
+
+    url = f"{client.base_url}/v{client.api_version}{path}"
+    plain = {"Accept-Encoding": "identity"}  # a daemon that is asked would compress, at 20 MB/s
+    with contextlib.closing(client.request(method, url, stream=True, timeout=None, headers=plain, **wish)) as answer:
+        try:
+            answer.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+        yield answer

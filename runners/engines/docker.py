@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.errors import NeedsAttention, Unavailable
 from runners.engines import Container, ContainerSpec, Exit, Stream, complaints, frames, is_same_host, wishes
-from runners.engines.daemon import Daemon, explanation
+from runners.engines.daemon import Daemon, answered, explanation
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
@@ -102,7 +102,7 @@ class DockerEngine:
         wish = {"stdout": "1", "stderr": "1", "follow": "1"}
         with (
             self._daemon.asked(f"reading the log of {container}", started=True) as client,
-            _answer(client, "GET", f"/containers/{container}/logs", params=wish) as answer,
+            answered(client, "GET", f"/containers/{container}/logs", params=wish) as answer,
         ):
             chunks = answer.raw.stream(1 << 18, decode_content=False)
             yield from frames.demultiplex(frames.from_chunks(chunks))
@@ -115,7 +115,7 @@ class DockerEngine:
         with (
             self._daemon.asked(f"reading the log of {container}") as client,
             contextlib.suppress(NotFound),
-            _answer(client, "GET", f"/containers/{container}/logs", params=wish) as answer,
+            answered(client, "GET", f"/containers/{container}/logs", params=wish) as answer,
         ):
             chunks = answer.raw.stream(1 << 16, decode_content=False)
             return b"".join(data for _, data in frames.demultiplex(frames.from_chunks(chunks)))
@@ -146,7 +146,7 @@ class DockerEngine:
             made = client.exec_create(container, list(command), environment=dict(env or {}), user=user)["Id"]
             wish = {"Detach": False, "Tty": False}
             # Without the usual upgrade: the SDK's own call reads past what http.client has buffered, and loses it.
-            with _answer(client, "POST", f"/exec/{made}/start", json=wish) as answer:
+            with answered(client, "POST", f"/exec/{made}/start", json=wish) as answer:
                 chunks = iter(lambda: answer.raw.read(1 << 16), b"")
                 output = b"".join(data for _, data in frames.demultiplex(frames.from_chunks(chunks)))
             code = client.exec_inspect(made)["ExitCode"]
@@ -212,7 +212,7 @@ class DockerEngine:
 
         with self._daemon.asked(f"looking for {path} in {container}", subject=container) as client:
             try:
-                with _answer(client, "HEAD", f"/containers/{container}/archive", params={"path": path}):
+                with answered(client, "HEAD", f"/containers/{container}/archive", params={"path": path}):
                     pass
             except NotFound:
                 return None
@@ -221,7 +221,7 @@ class DockerEngine:
     def _archive(self, container: str, path: str) -> Iterator[bytes]:
         with (
             self._daemon.asked(f"copying {path} out of {container}", subject=container) as client,
-            _answer(client, "GET", f"/containers/{container}/archive", params={"path": path}) as answer,
+            answered(client, "GET", f"/containers/{container}/archive", params={"path": path}) as answer,
         ):
             yield from answer.raw.stream(1 << 18, decode_content=False)
 
@@ -271,11 +271,15 @@ class DockerEngine:
             except NotFound:
                 return None
 
-    def image_user(self, reference: str) -> str:
-        """Return the user as whom a local image's containers run: a name, a number, "user:group", or "" for root."""
+    def image_user(self, reference: str) -> str | None:
+        """Return as whom an image's containers run (a name, a number, "user:group", "" for root), None if not here."""
+        from docker.errors import NotFound
+
         with self._daemon.asked(f"looking at the image {reference}", subject=reference) as client:
-            config = client.inspect_image(reference).get("Config")  # type: ignore[no-untyped-call]
-        return str((config or {}).get("User") or "")
+            try:
+                return str((client.inspect_image(reference).get("Config") or {}).get("User") or "")  # type: ignore[no-untyped-call]
+            except NotFound:
+                return None
 
     def pull(self, reference: str, *, auth: Mapping[str, str] | None = None) -> str:
         """Pull an image and return its id. Raises Unavailable(cause="image_pull")."""
@@ -321,22 +325,6 @@ class DockerEngine:
             raise NeedsAttention(
                 f"the {what} exists and belongs to somebody else", hint="remove or rename it; we never touch it"
             )
-
-
-@contextlib.contextmanager
-def _answer(client: APIClient, method: str, path: str, **wish: Any) -> Iterator[Any]:
-    """Ask what the SDK has no fitting call for, and give the answer as a stream that is closed in any case."""
-    from docker.errors import create_api_error_from_http_exception
-    from requests.exceptions import HTTPError
-
-    url = f"{client.base_url}/v{client.api_version}{path}"
-    plain = {"Accept-Encoding": "identity"}  # a daemon that is asked would compress, at 20 MB/s
-    with contextlib.closing(client.request(method, url, stream=True, timeout=None, headers=plain, **wish)) as answer:
-        try:
-            answer.raise_for_status()
-        except HTTPError as error:
-            create_api_error_from_http_exception(error)
-        yield answer
 
 
 def _close(connection: Any) -> None:

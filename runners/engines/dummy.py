@@ -226,9 +226,9 @@ class DummyEngine:
         """Return the id of a local image, or None."""
         return f"sha256:{hash(reference) & (1 << 256) - 1:064x}" if reference in self.world.images else None
 
-    def image_user(self, reference: str) -> str:
-        """Return the user as whom a local image's containers run: a name, a number, "user:group", or "" for root."""
-        return self.world.users.get(reference, "")
+    def image_user(self, reference: str) -> str | None:
+        """Return as whom an image's containers run (a name, a number, "user:group", "" for root), None if not here."""
+        return self.world.users.get(reference, "") if reference in self.world.images else None
 
     def pull(self, reference: str, *, auth: Mapping[str, str] | None = None) -> str:
         """Pull an image and return its id. Raises Unavailable(cause="image_pull")."""

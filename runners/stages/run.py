@@ -96,10 +96,12 @@ class _Passage:
                 "`network: none` and `services` exclude each other", hint="a stage reaches its services by the network"
             )
         self.shell = shell.argv(work.spec.shell)
-        if self.engine.image_id(image) is None:
+        if (own := self.engine.image_user(image)) is None:
             work.log.say(f"pulling the image {image}")
             self.engine.pull(image)
-        self.user = user.find(self.engine, image, work.spec.user, name=f"{work.key}-user", labels=work.labels)
+            own = self.engine.image_user(image)
+        wish = work.spec.user or own or ""
+        self.user = user.find(self.engine, image, wish, name=f"{work.key}-user", labels=work.labels)
         self.place = place = workspace.prepare(work, owner=(self.user.uid, self.user.gid))
         self.output = place.path.parent / "output"
         work.cleanup.later(

@@ -27,13 +27,12 @@ class User:
 ROOT = User(0, 0, "/root")
 
 
-def find(engine: Engine, image: str, wish: str | None, *, name: str, labels: Mapping[str, str]) -> User:
-    """Return the user that `wish` (or else the image) names; `name` is for a container that only lends its files.
+def find(engine: Engine, image: str, wish: str, *, name: str, labels: Mapping[str, str]) -> User:
+    """Return the user that `wish` names ("" for root); `name` is for a container that only lends its files.
 
     Raises StageFailed when the image does not know the name.
     """
-    said = wish or engine.image_user(image)
-    user, _, group = said.partition(":")
+    user, _, group = wish.partition(":")
     if user in ("", "root", "0") and group in ("", "root", "0"):
         return ROOT
     lender = ContainerSpec(name=name, image=image, entrypoint=("true",), labels=labels)

@@ -1,0 +1,72 @@
+"""What `pipe run` begins before it is needed: the Docker client's import, and the first sandbox.
+
+While the definition is planned and the record is opened, the engine makes the network that the first stage will
+join. Nothing is made before the definition was read without an error, and what was made is ended when the run does
+not come about. Nothing depends on this: without it the same things are done later.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from pipeline import identity
+from runners import scopes
+
+if TYPE_CHECKING:
+    from pipeline.definition import Definition
+    from pipeline.settings import Settings
+    from runners.engines.docker import DockerEngine
+    from runners.sandboxes import Sandboxes
+
+
+class Early:
+    """Begins with the import when it is made; use it as a context manager around the run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.installation = ""
+        self.engine: DockerEngine | None = None
+        self.sandboxes: Sandboxes | None = None
+        threading.Thread(target=_import, name="early-import", daemon=True).start()
+
+    def __enter__(self) -> Early:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what nobody took over."""
+        if self.sandboxes:
+            self.sandboxes.close()
+        if self.engine:
+            self.engine.close()
+
+    def expect(self, definition: Definition) -> None:
+        """Make a sandbox in the background if a stage of the definition will want one."""
+        if not any(stage.kind == "run" and stage.network == "default" for stage in definition.stages.values()):
+            return
+        if not (installation := identity.installation(self._settings)):
+            return
+        from runners.engines.docker import DockerEngine
+
+        self.installation = installation
+        self.engine = DockerEngine(self._settings, installation)
+        self.sandboxes = sandboxes(self._settings, self.engine, installation)
+        self.sandboxes.ahead()
+
+
+def sandboxes(settings: Settings, engine: DockerEngine, installation: str) -> Sandboxes:
+    """Return this process's sandboxes."""
+    from runners.sandboxes import Sandboxes
+
+    return Sandboxes(
+        engine,
+        installation=installation,
+        image=settings.base_image,
+        owner=scopes.scope(settings),
+        alive=lambda owner: scopes.alive(owner, settings.hostname),
+    )
+
+
+def _import() -> None:
+    import docker.api.client
+    import docker.errors  # noqa: F401
