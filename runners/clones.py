@@ -5,27 +5,30 @@ Plain copies, since a stage may be root in what is made of them. What lies over 
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from pipeline.model import Event
 from pipeline.settings import passed_on
 from runners import git, process
+from runners.mirrors import Mirror
 
 _COPY_SECONDS = 3600
+_SMALL_FILES, _SMALL_BYTES = 64, 8 << 20
 
 
-def clone(mirror: Path, tree: Path, event: Event, *, depth: int | None = None, origin: str = "") -> None:
+def clone(mirror: Mirror, tree: Path, event: Event, *, depth: int | None = None) -> None:
     """Make a clone of the mirror at the event's commit in the empty folder `tree`, sharing nothing with the mirror."""
     sha = git.check_sha(event.sha)
-    listing = git.strict("for-each-ref", "--format=%(objectname) %(refname) %(*objectname)", at=mirror)
-    write_git(tree, sha, origin)
-    refs = listing.text
+    write_git(tree, sha, mirror.origin)
+    refs = mirror.refs
     if depth is None:
-        copy_into(mirror / "objects", tree / ".git")
-        if (mirror / "shallow").exists():
-            copy_into(mirror / "shallow", tree / ".git")
+        copy_into(mirror.path / "objects", tree / ".git")
+        if (mirror.path / "shallow").exists():
+            copy_into(mirror.path / "shallow", tree / ".git")
     else:
-        fetch = ("fetch", "--quiet", f"--depth={depth}", "--no-write-fetch-head", "--", mirror.as_uri(), sha)
+        fetch = ("fetch", "--quiet", f"--depth={depth}", "--no-write-fetch-head", "--", mirror.path.as_uri(), sha)
         git.expect(git.strict(*fetch, at=tree, timeout_seconds=_COPY_SECONDS), f"{tree} can not be cloned")
         refs = "\n".join(line for line in refs.splitlines() if line.startswith(sha) or line.endswith(f" {sha}"))
     write_refs(tree, event, refs)
@@ -67,12 +70,25 @@ def write_refs(tree: Path, event: Event, listing: str) -> None:
 
 def copy_into(source: Path, into: Path) -> None:
     """Copy a file or folder into a folder, sharing no inode with it."""
+    if _is_small(source):  # no program needs to be started for it
+        shutil.copytree(source, into / source.name, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        return
     command = ("cp", "-R", "--preserve=timestamps", "--reflink=auto", "--", str(source), f"{into}/")
     git.expect(
         process.run(command, env=passed_on(), timeout_seconds=_COPY_SECONDS),
         f"{source} can not be copied to {into}",
         hint="Is there room on the disk?",
     )
+
+
+def _is_small(folder: Path) -> bool:
+    count = size = 0
+    for place, _, names in os.walk(folder):
+        count += len(names)
+        size += sum(Path(place, name).lstat().st_size for name in names)
+        if count > _SMALL_FILES or size > _SMALL_BYTES:
+            return False
+    return folder.is_dir()
 
 
 def copy_tree(source: Path, to: Path) -> None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import Unavailable
+from pipeline.errors import DefinitionError, Unavailable
 from pipeline.settings import Settings
-from runners import git
+from runners import git, repository
 
 _FETCH_SECONDS = 1800
 _PACKS = 24  # more are joined: each costs a look-up and a file to copy
 _REFS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+_FORMAT = "--format=%(objectname) %(refname) %(*objectname)"
 _FETCH = (
     "fetch",
     "--quiet",
@@ -40,33 +43,58 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def of_here(settings: Settings, repository: Path, sha: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A mirror as it is for one run; a line of `refs` is object, name, and what a tag stands for."""
+
+    path: Path
+    refs: str
+    origin: str = ""  # the plain URL that a clone names, if there is one
+
+
+def of_here(settings: Settings, here: repository.Place, sha: str) -> Mirror:
     """Return the mirror of a repository on this machine, holding `sha`, its branches and its tags.
 
-    `repository` is its top folder. Nothing is fetched while its refs are as they were the last time.
+    Nothing is fetched while its refs are as they were the last time.
 
     Raises:
         Unavailable: git can not read it, or it does not hold `sha`.
     """
-    common = Path(git.expect(git.own("rev-parse", "--git-common-dir", at=repository), _cannot(repository)).text)
-    place = _place(settings, repository.name, str((repository / common).resolve()))
+    assert here.top is not None
+    said = f"the repository {here.top} can not be read"
+    place = _place(settings, here.top.name, str(here.common))
     with locked(place.with_suffix(".lock")):
         _ensure(place, sha)
-        listing = git.own("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags", at=repository)
-        state = f"{sha}\n{listing.text}"
-        stamp = place / "pipe-refs"
-        if not stamp.exists() or stamp.read_text() != state:
+        listed = git.own("for-each-ref", _FORMAT, "refs/heads", "refs/tags", at=here.top)
+        state = [sha, git.expect(listed, said).text]
+        stamp = place / "pipe-state"
+        known = json.loads(stamp.read_text()) if stamp.exists() else {}
+        if known.get("state") != state:
             _clear_locks(place)
             refs = (*_REFS, "+HEAD:refs/pipe/head")
-            done = git.strict(*_FETCH, "--", str(repository), *refs, at=place, timeout_seconds=_FETCH_SECONDS)
-            git.expect(done, _cannot(repository), hint="Does `git fsck` find it sound?")
-            _require(place, sha, str(repository))
+            done = git.strict(*_FETCH, "--", str(here.top), *refs, at=place, timeout_seconds=_FETCH_SECONDS)
+            git.expect(done, said, hint="Does `git fsck` find it sound?")
+            _require(place, sha, str(here.top))
             _join_packs(place)
-            stamp.write_text(state)
-    return place
+            known = {"state": state, "refs": _refs(place), "origin": _origin(here.top)}
+            stamp.write_text(json.dumps(known))
+        return Mirror(place, known["refs"], known["origin"])
 
 
-def of_url(settings: Settings, url: str, *, ref: str, sha: str, login: tuple[str, str] | None = None) -> Path:
+def _refs(place: Path) -> str:
+    return git.expect(git.strict("for-each-ref", _FORMAT, at=place), f"the mirror {place} can not be read").text
+
+
+def _origin(top: Path) -> str:
+    """Return where the repository came from, if that is a plain URL: one with a password in it is not handed on."""
+    url = git.own("config", "--get", "remote.origin.url", at=top).text
+    try:
+        return git.check_url(url) if url else ""
+    except DefinitionError:
+        return ""
+
+
+def of_url(settings: Settings, url: str, *, ref: str, sha: str, login: tuple[str, str] | None = None) -> Mirror:
     """Return the mirror of a repository elsewhere, holding `sha`, fetched only when it is missing.
 
     Raises:
@@ -97,7 +125,7 @@ def of_url(settings: Settings, url: str, *, ref: str, sha: str, login: tuple[str
             )
             _require(place, sha, url)
             _join_packs(place)
-    return place
+        return Mirror(place, _refs(place), url)
 
 
 def holds(mirror: Path, sha: str) -> bool:
@@ -145,7 +173,3 @@ def _join_packs(place: Path) -> None:
     if len(list((place / "objects/pack").glob("*.pack"))) > _PACKS:
         done = git.strict("repack", "-d", "-q", "--geometric=2", at=place, timeout_seconds=_FETCH_SECONDS)
         git.expect(done, f"the mirror {place} can not be repacked")
-
-
-def _cannot(repository: Path) -> str:
-    return f"the repository {repository} can not be read"

@@ -30,19 +30,20 @@ class Place:
     folder: Path
     top: Path | None
     prefix: str = ""  # from `top` to `folder`, without slashes at the ends
+    common: Path | None = None  # where the repository itself is: `.git`, also for a worktree beside it
 
 
 def locate(folder: Path) -> Place:
     """Say in which repository a folder lies. One that its repository ignores lies in none."""
     folder = folder.resolve()
-    found = git.own("rev-parse", "--show-toplevel", "--show-prefix", at=folder)
+    found = git.own("rev-parse", "--show-toplevel", "--git-common-dir", "--show-prefix", at=folder)
     if not found.ok:
         return Place(folder, None)
-    top, _, prefix = found.text.partition("\n")
-    prefix = prefix.strip("\n").rstrip("/")
+    top, common, prefix = [*found.text.split("\n"), "", ""][:3]
+    prefix = prefix.rstrip("/")
     if prefix and git.own("check-ignore", "--quiet", ".", at=folder).code == 0:
         return Place(folder, None)
-    return Place(folder, Path(top), prefix)
+    return Place(folder, Path(top), prefix, (folder / common).resolve())
 
 
 def event(source: Path, kind: str = "push", *, by: str = "") -> Event:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.definition import Checkout
-from pipeline.errors import DefinitionError
 from pipeline.model import Event
 from pipeline.settings import Settings
 from runners import clones, git, mirrors, repository, submodules, working_tree
@@ -87,22 +86,12 @@ def _make(settings: Settings, event: Event, found: repository.Place, tree: Path,
         clones.write_refs(tree, event, "")
         working_tree.copy_all(found.top, tree)
         return
-    mirror = mirrors.of_here(settings, found.top, event.sha)
-    clones.clone(mirror, tree, event, depth=checkout.depth, origin=_origin(found.top))
+    clones.clone(mirrors.of_here(settings, found, event.sha), tree, event, depth=checkout.depth)
     if checkout.lfs:
         _fill_lfs(found.top, tree)
     working_tree.lay_over(found.top, tree, event.sha, changes=event.dirty)
     if checkout.submodules:
         submodules.fill(settings, found.top, tree)
-
-
-def _origin(top: Path) -> str:
-    """Return where the repository came from, if that is a plain URL: one with a password in it is not handed on."""
-    url = git.own("config", "--get", "remote.origin.url", at=top).text
-    try:
-        return git.check_url(url) if url else ""
-    except DefinitionError:
-        return ""
 
 
 def _fill_lfs(top: Path, tree: Path) -> None:

@@ -32,13 +32,13 @@ def fill(settings: Settings, top: Path, tree: Path, *, depth: int = 1) -> None:
         here = top / path
         if (here / ".git").exists() and not here.is_symlink():
             found = repository.event(here)
-            mirror = mirrors.of_here(settings, here, sha if found.sha == git.ZERO else found.sha)
+            mirror = mirrors.of_here(settings, repository.locate(here), sha if found.sha == git.ZERO else found.sha)
             event = Event(kind="push", repository=str(here), ref="", sha=found.sha)
             clones.clone(mirror, place, event)
             working_tree.lay_over(here, place, found.sha, changes=True)
         else:
             url = _url(tree, path)
-            mirror = mirrors.of_url(settings, url, ref="refs/heads/main", sha=sha) if url else here
+            mirror = mirrors.of_url(settings, url, ref="refs/heads/main", sha=sha)
             clones.clone(mirror, place, Event(kind="push", repository=url, ref="", sha=sha))
         fill(settings, here, place, depth=depth + 1)
 

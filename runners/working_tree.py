@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import Unavailable
-from runners import git
+from runners import git, git_index
 from runners.process import Completed
 
 _LIST_SECONDS = 600
@@ -29,9 +29,7 @@ def lay_over(top: Path, tree: Path, sha: str, *, changes: bool) -> None:
                 _remove(tree, path)
         for path in [*changed, *_files(top, new)]:
             _place(top, tree, path)
-    listed = git.strict("ls-files", "-z", at=tree, timeout_seconds=_LIST_SECONDS)
-    _take_times(top, tree, _names(git.expect(listed, f"{tree} can not be listed")) - changed)
-    git.strict("update-index", "-q", "--refresh", at=tree, timeout_seconds=_LIST_SECONDS)
+    git_index.take_times(top, tree, sha=sha, but=changed)
 
 
 def copy_all(folder: Path, tree: Path, *, git_dir: Path | None = None) -> None:
@@ -47,10 +45,20 @@ def _names(done: Completed) -> set[str]:
 def _differences(top: Path, sha: str) -> tuple[set[str], set[str]]:
     """Return the tracked paths whose content is not that of `sha`, and the untracked paths."""
     said = f"the working tree {top} can not be compared"
+    options = ("--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all")
+    told = git.expect(git.own("status", *options, at=top, timeout_seconds=_LIST_SECONDS), said)
+    entries = [entry for entry in os.fsdecode(told.out).split("\0") if entry]
+    new = {entry[2:] for entry in entries if entry.startswith("? ")}
+    if f"# branch.oid {sha}" in entries:
+        return {_path(entry) for entry in entries if entry[0] in "1u"}, new
     options = ("--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", "-z")
     compared = git.own("diff", *options, sha, "--", at=top, timeout_seconds=_LIST_SECONDS)
-    others = git.own("ls-files", "-z", "--others", "--exclude-standard", at=top, timeout_seconds=_LIST_SECONDS)
-    return _names(git.expect(compared, said)), _names(git.expect(others, said))
+    return _names(git.expect(compared, said)), new
+
+
+def _path(entry: str) -> str:
+    """Return the path of a line of `git status --porcelain=v2`, which stands behind 8 or, unmerged, 10 other fields."""
+    return entry.split(" ", 8 if entry[0] == "1" else 10)[-1]
 
 
 def _files(top: Path, listed: Iterable[str]) -> Iterable[str]:
@@ -120,12 +128,3 @@ def _remove(tree: Path, path: str) -> None:
         shutil.rmtree(there)
     elif os.path.lexists(there):
         there.unlink()
-
-
-def _take_times(top: Path, tree: Path, paths: Iterable[str]) -> None:
-    for path in paths:
-        try:
-            at = os.lstat(f"{top}/{path}").st_mtime_ns
-            os.utime(f"{tree}/{path}", ns=(at, at), follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):  # not checked out here (sparse), or gone meanwhile
-            continue

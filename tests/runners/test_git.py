@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import DefinitionError, PipeError, Unavailable
 from runners import addresses, git, mirrors
+from runners.repository import locate
 from tests.runners.stand import repository, settings_in
 
 SHA = "1" * 40
@@ -207,11 +208,11 @@ def test_a_killed_git_leaves_no_lock_that_stops_the_next(tmp_path):
     settings = settings_in(tmp_path / "home")
     source = repository(tmp_path / "source")
     sha = git.own("rev-parse", "HEAD", at=source).text
-    mirror = mirrors.of_here(settings, source, sha)
+    mirror = mirrors.of_here(settings, locate(source), sha).path
     (mirror / "packed-refs.lock").touch()
     (mirror / "refs/heads/main.lock").touch()
-    (mirror / "pipe-refs").unlink()
-    assert mirrors.holds(mirrors.of_here(settings, source, sha), sha)
+    (mirror / "pipe-state").unlink()
+    assert mirrors.holds(mirrors.of_here(settings, locate(source), sha).path, sha)
 
 
 def test_a_mirror_of_many_fetches_stays_in_few_packs(tmp_path):
@@ -221,7 +222,7 @@ def test_a_mirror_of_many_fetches_stays_in_few_packs(tmp_path):
     source = repository(tmp_path / "source")
     for n in range(30):
         person(source, "commit", "-q", "--allow-empty", "-m", f"c{n}")
-        mirror = mirrors.of_here(settings, source, person(source, "rev-parse", "HEAD"))
+        mirror = mirrors.of_here(settings, locate(source), person(source, "rev-parse", "HEAD")).path
     assert len(list((mirror / "objects/pack").glob("*.pack"))) <= 24
     assert person(mirror, "rev-list", "--count", "main") == "31"
     person(mirror, "fsck")

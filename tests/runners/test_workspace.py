@@ -189,7 +189,7 @@ def test_a_commit_without_the_uncommitted_can_be_asked_for(settings, source):
 
 def test_a_folder_inside_a_repository_is_where_commands_start(settings, source):
     made = prepared(settings, source, project="dir")
-    assert repository.locate(source / "dir") == repository.Place(source / "dir", source, "dir")
+    assert repository.locate(source / "dir") == repository.Place(source / "dir", source, "dir", source / ".git")
     assert (made.prefix, made.folder, (made.folder / "c.txt").read_text()) == ("dir", made.path / "dir", "c\n")
     assert git(made.folder, "describe") == "v1.2"
 
@@ -219,6 +219,37 @@ def test_a_folder_in_no_repository_runs_without_what_it_ignores(settings, tmp_pa
     made = workspace.prepare(work(settings, folder, event))
     assert files(made.path) == {"sub/a.txt": "a", ".gitignore": "*.log"}
     assert not (made.path / ".git").exists()
+
+
+def test_a_repository_with_longer_commit_ids_works(settings, tmp_path):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main", "--object-format=sha256")
+    (folder / "a.txt").write_text("a")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "a")
+    git(folder, "tag", "v9")
+    made = prepared(settings, folder)
+    assert git(made.path, "describe", "--tags", "--dirty") == "v9"
+    assert git(made.path, "diff-files") == ""
+    git(made.path, "fsck", "--strict")
+
+
+def test_a_file_that_git_flags_or_converts_does_not_mislead(settings, source):
+    """Git says that they are as committed; their sizes say otherwise, and only then is a time not taken over."""
+    (source / ".gitattributes").write_text("*.dos text eol=crlf\n")
+    (source / "x.dos").write_text("one\ntwo\n")
+    git(source, "add", "-A")
+    git(source, "commit", "-qm", "dos")
+    git(source, "update-index", "--assume-unchanged", "b.txt")
+    (source / "b.txt").write_text("longer than it was\n")
+    (source / "x.dos").write_bytes(b"one\ntwo\n")
+    os.utime(source / "b.txt", ns=(10**18, 10**18))
+    made = prepared(settings, source)
+    assert (made.path / "b.txt").read_text() == "b\n"
+    assert (made.path / "b.txt").stat().st_mtime_ns != 10**18
+    assert (made.path / "x.dos").read_bytes() == b"one\r\ntwo\r\n"
+    assert git(made.path, "status", "--porcelain") == ""
 
 
 def test_an_ignored_folder_is_taken_as_no_repository(settings, source):
