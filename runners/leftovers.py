@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import runs
-from pipeline.errors import Unavailable
-from pipeline.settings import passed_on
-from runners import process
+from runners import workspace
 from runners.local import WORKSPACES
 
 if TYPE_CHECKING:
     from pipeline.db import Database
+    from pipeline.settings import Settings
     from runners.engines import Engine
 
 RUN = "pipewright.run"
 _MANY = 10_000
-_REMOVE_SECONDS = 600
 _FOLDER = re.compile(r"run-([0-9a-f]{8})-(\d+)")
 
 
@@ -43,17 +41,21 @@ def find(db: Database, engine: Engine) -> list[Leftover]:
     return [one for one in (*_containers(db, engine), *_workspaces(db)) if one.run not in under_way]
 
 
-def remove(engine: Engine, leftover: Leftover) -> None:
+def remove(settings: Settings, engine: Engine, leftover: Leftover) -> None:
     """Remove one; idempotent. Raises Unavailable."""
     if leftover.kind == "container":
         engine.remove(leftover.name)
-        return
-    done = process.run(
-        ("rm", "-rf", "--one-file-system", "--", leftover.name), env=passed_on(), timeout_seconds=_REMOVE_SECONDS
-    )
-    if not done.ok:
-        hint = "a stage left files there that belong to another user: remove it as root"
-        raise Unavailable(f"{leftover.name} can not be removed: {done.complaint}", hint=hint)
+    else:
+        labels = {RUN: str(leftover.run)}
+        workspace.remove_folder(Path(leftover.name), engine, settings.base_image, labels)
+
+
+def sweep(db: Database, settings: Settings, engine: Engine, project: Path, *, keep: int) -> None:
+    """Remove the workspaces of ended runs of a project, but not those of the run `keep`. Raises Unavailable."""
+    under_way = {run.id for run in runs.unfinished(db)} | {keep}
+    for one in _in_project(db, project):
+        if one.run not in under_way:
+            remove(settings, engine, one)
 
 
 def _containers(db: Database, engine: Engine) -> Iterator[Leftover]:
@@ -66,8 +68,13 @@ def _containers(db: Database, engine: Engine) -> Iterator[Leftover]:
 def _workspaces(db: Database) -> Iterator[Leftover]:
     """Yield the folders of runs beside every definition that this installation knows."""
     projects = {run.event.repository for run in runs.listing(db, limit=_MANY)}
-    for folder in sorted(Path(project) / WORKSPACES for project in projects if project.startswith("/")):
-        for path in sorted(folder.glob("run-*")):
-            match = _FOLDER.fullmatch(path.name)
-            if match and match[1] == db.installation[:8] and not path.is_symlink():
-                yield Leftover("workspace", str(path), int(match[2]))
+    for project in sorted(projects):
+        if project.startswith("/"):
+            yield from _in_project(db, Path(project))
+
+
+def _in_project(db: Database, project: Path) -> Iterator[Leftover]:
+    for path in sorted((project / WORKSPACES).glob("run-*")):
+        match = _FOLDER.fullmatch(path.name)
+        if match and match[1] == db.installation[:8] and not path.is_symlink():
+            yield Leftover("workspace", str(path), int(match[2]))

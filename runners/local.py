@@ -90,6 +90,7 @@ class Local:
 
     def accept(self, plan: Plan) -> Run:
         """Take a plan in as a run of this process."""
+        _hide(source_of(plan.event.repository).workspaces)
         if any(stage.kind == "run" and not stage.skip_reason for stage in plan.stages):
             self.hands.sandboxes.ahead()
         run = runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
@@ -124,5 +125,18 @@ class Local:
 
 def source(run: Run) -> Source:
     """Return where a local run's files are: the definition's own folder."""
-    top = Path(run.event.repository)
+    return source_of(run.event.repository)
+
+
+def source_of(repository: str) -> Source:
+    """Return where the files of a repository on this machine are."""
+    top = Path(repository)
     return Source(top=top, project="", workspaces=top / WORKSPACES)
+
+
+def _hide(workspaces: Path) -> None:
+    """Keep the folder of workspaces out of the repository, so that a run does not make its own tree dirty."""
+    workspaces.mkdir(exist_ok=True)
+    ignore = workspaces / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")

@@ -102,13 +102,13 @@ def remove(
     Raises:
         Unavailable: something can not be removed.
     """
-    _remove(workspace.path.parent, engine, image, labels or {})
+    remove_folder(workspace.path.parent, engine, image, labels or {})
 
 
 def forget_run(workspaces: Path, installation: str, run: int, engine: Engine, *, image: str) -> None:
     """Remove everything of a run: its snapshot, spares, and workspaces still there; idempotent. Raises Unavailable."""
     labels = {"pipewright.installation": installation, "pipewright.run": str(run)}
-    _remove(_run_folder(workspaces, installation, run), engine, image, labels)
+    remove_folder(_run_folder(workspaces, installation, run), engine, image, labels)
 
 
 def pack(workspace: Workspace) -> Iterator[bytes]:
@@ -184,7 +184,8 @@ def _give(work: Work, place: Path, owner: tuple[int, int] | None) -> None:
             raise Unavailable(f"{place} can not be given to user {owner[0]}", hint="Run as root, or as that user.")
 
 
-def _remove(folder: Path, engine: Engine | None, image: str, labels: Mapping[str, str]) -> None:
+def remove_folder(folder: Path, engine: Engine | None, image: str, labels: Mapping[str, str]) -> None:
+    """Remove a folder of workspaces; idempotent. Raises Unavailable when something can not be removed."""
     command = ("rm", "-rf", "--one-file-system", "--", str(folder))
     done = process.run(command, env=passed_on(), timeout_seconds=_REMOVE_SECONDS)
     if done.ok:

@@ -36,7 +36,7 @@ def begin(settings: Settings, folder: Path, *, only_print: bool, force: bool) ->
 
 
 def _images_here(settings: Settings) -> dict[str, str]:
-    """Return the images that were made on this machine because none can be pulled; none where they can."""
+    """Return the images that `make setup` made here because none can be pulled; none where they can."""
     from pipeline.settings import passed_on
     from runners import process
 
@@ -45,6 +45,8 @@ def _images_here(settings: Settings) -> dict[str, str]:
     try:
         told = process.run(words, env=env, timeout_seconds=_PATIENCE_SECONDS).text
     except PipeError:  # no docker here: the definition is written for a machine that has it
+        return {}
+    if re.search("^debian:", told, re.MULTILINE):  # the base of ours was pulled, so others can be as well
         return {}
     found = {match[1]: match[0] for line in told.splitlines() if (match := _OURS.fullmatch(line))}
     return {("any" if name == "debian" else name): image for name, image in found.items()}

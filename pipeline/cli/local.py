@@ -101,7 +101,20 @@ def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> in
             if now.status.final or interrupts.heard or not _decide(local, now, view, style):
                 break
     view.close(time.time())
+    _tidy(local, now)
     return of_status(now.status)
+
+
+def _tidy(local: Local, run: Run) -> None:
+    """Remove the workspaces of earlier runs, and this one's unless it failed: `pipe shell` looks around in it."""
+    from runners import leftovers
+    from runners.local import source
+
+    if run.status.final:
+        keep = 0 if run.status is Status.SUCCEEDED else run.id
+        project = source(run).top
+        sweep = partial(leftovers.sweep, local.db, local.settings, local.hands.engine, project, keep=keep)
+        local.hands.cleanup.later(sweep)
 
 
 def _cancel(local: Local, run: Run, view: View) -> None:

@@ -91,7 +91,7 @@ def gc(settings: Settings, dry_run: bool) -> None:
         for one in found:
             click.echo(f"{'would remove' if dry_run else 'removing'} the {one.kind} {one.name} of run {one.run}")
             if not dry_run:
-                leftovers.remove(engine, one)
+                leftovers.remove(settings, engine, one)
         trimmed = _trim(settings, db, engine, dry_run)
         if not dry_run:
             click.echo(_tidied(len(found), artifacts.expire(db, settings), trimmed))

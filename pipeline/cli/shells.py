@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -47,7 +49,14 @@ def shell(settings: Settings, stage: str, number: int | None) -> int:
         found = inspection.scene(db, run, row, local.source(run))
         where = "its workspace as it was left" if found.workspace else "no workspace: it is gone, the image is not"
         click.echo(f"{row.name} of run {run.id}, {row.status}; {where}. `exit` leaves.", err=True)
+        signal.signal(signal.SIGHUP, _leave)
+        signal.signal(signal.SIGTERM, _leave)
         return inspection.enter(settings, engine, found, db.installation)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End the shell when its terminal is gone, so that its container is removed."""
+    raise click.Abort
 
 
 def _latest(db: Database, stage: str, number: int | None) -> tuple[Run, StageRun]:

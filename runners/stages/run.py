@@ -63,6 +63,7 @@ class _Passage:
         self.services = Services(work) if work.spec.services else None
         self.caches: Caches | None = None
         self.lost_daemon = False
+        self.failed = False  # the author's news: the workspace is kept
 
     def go(self) -> Outcome:
         """Do all of it, or the rest of it."""
@@ -102,11 +103,9 @@ class _Passage:
             own = self.engine.image_user(image)
         wish = work.spec.user or own or ""
         self.user = user.find(self.engine, image, wish, name=f"{work.key}-user", labels=work.labels)
-        self.place = place = workspace.prepare(work, owner=(self.user.uid, self.user.gid))
-        self.output = place.path.parent / "output"
-        work.cleanup.later(
-            lambda: workspace.remove(place, self.engine, image=work.settings.base_image, labels=work.labels)
-        )
+        self.place = workspace.prepare(work, owner=(self.user.uid, self.user.gid))
+        self.output = self.place.path.parent / "output"
+        work.cleanup.later(self._remove_workspace)
         if fresh:
             handover.unpack(work, self.place.folder, self.user)
             self.output.write_bytes(b"")
@@ -117,6 +116,12 @@ class _Passage:
             default = repository.default_branch(work.source)
             self.caches = Caches(work, self.place.folder, root, self.user, default_branch=default)
             self.caches.take()
+
+    def _remove_workspace(self) -> None:
+        """Remove it, unless the commands failed: then a person may want to look around in it."""
+        if not self.failed:
+            work = self.work
+            workspace.remove(self.place, self.engine, image=work.settings.base_image, labels=work.labels)
 
     def _network(self) -> tuple[str, str]:
         """Return the network of the stage's container, and the sandbox whose network that is."""
@@ -285,6 +290,7 @@ class _Passage:
             )
         if ended.code in _KILLED_BY_DAEMON and not killed:
             self._check_there()
+        self.failed = not killed
         cause, reason = self._why(ended, pump, verdict)
         return Outcome(
             status=Status.FAILED, cause=cause, reason=reason, exit_code=ended.code, commands=commands, result=result

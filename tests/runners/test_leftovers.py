@@ -22,7 +22,8 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.project = folder / "shop"
-        self.db = Database.open(settings.load({"PIPE_HOME": str(folder / "home")}))
+        self.settings = settings.load({"PIPE_HOME": str(folder / "home")})
+        self.db = Database.open(self.settings)
         self.engine = DummyEngine(World(), self.db.installation)
         self.engine.world.images["x"] = "sha256:x"
         event = Event(kind="push", repository=str(self.project), ref="refs/heads/main", sha="ab" * 20, branch="main")
@@ -82,7 +83,16 @@ def test_removing_twice_is_removing_once(house: House) -> None:
     house.container("old", run=str(house.over))
     for _ in range(2):
         for one in [*leftovers.find(house.db, house.engine)]:
-            leftovers.remove(house.engine, one)
-            leftovers.remove(house.engine, one)
+            leftovers.remove(house.settings, house.engine, one)
+            leftovers.remove(house.settings, house.engine, one)
     assert house.found() == []
     assert not folder.exists()
+
+
+def test_a_sweep_keeps_the_run_that_may_still_be_looked_at(house: House) -> None:
+    looked_at, busy = house.workspace(house.over), house.workspace(house.open)
+    leftovers.sweep(house.db, house.settings, house.engine, house.project, keep=house.over)
+    assert looked_at.exists()
+    leftovers.sweep(house.db, house.settings, house.engine, house.project, keep=0)
+    assert not looked_at.exists()
+    assert busy.exists()
