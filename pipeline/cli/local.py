@@ -118,7 +118,8 @@ def _tidy(local: Local, run: Run) -> None:
 
 
 def _cancel(local: Local, run: Run, view: View) -> None:
-    view.take(Said(text="cancelling: what runs is ended and cleaned up (Ctrl-C again leaves at once)", at=time.time()))
+    told = "cancelling: what runs is ended and cleaned up (Ctrl-C again leaves at once)"
+    view.take(Said(text=told, lasting=False, at=time.time()))
     try:
         local.cancel(run.id, reason=f"cancelled by {local.settings.user} with Ctrl-C")
     except PipeError as error:  # it has just ended by itself
@@ -141,6 +142,7 @@ def _decide(local: Local, run: Run, view: View, style: Style) -> bool:
         word, text = gate.ask(partial(_still_waits, local, row.id))
         if word == "approve":
             promotions.approve(local.db, row.id, person=local.settings.user, scope=local.scope)
+            tables.say([(f"approved by {local.settings.user}", "good")])
         elif word == "reject":
             promotions.reject(local.db, row.id, person=local.settings.user, reason=text)
     return not local.quiet(run.id)

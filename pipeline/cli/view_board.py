@@ -84,9 +84,10 @@ class ReportSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A word of the command itself, such as that it is cancelling."""
+    """A word of the command itself, such as that it is cancelling; `lasting` ones are said again at the end."""
 
     text: str
+    lasting: bool = True
     at: float = 0.0
 
 
@@ -119,7 +120,7 @@ class Board:
             case Output():
                 tail = self.tails.setdefault(event.stage, deque(maxlen=TAIL))
                 tail.extend(event.text.rsplit("\n", TAIL)[-TAIL:])
-            case Said():
+            case Said(lasting=True):
                 self.said.append(event.text)
 
     @property

@@ -66,7 +66,7 @@ def _stage(stage: StageRun, board: Board, now: float, width: int, column: int) -
     words = notes(stage, board)
     if stage.status is Status.SUCCEEDED and seconds is not None:
         words.append(compared(seconds, board.last.get(stage.name)))
-    elif stage.reason:
+    elif stage.reason and not (board.run and stage.reason == board.run.reason):
         words.append(sentence(stage.reason))
     if stage.attempts > 1:
         words.append(f"attempt {stage.attempts}")
