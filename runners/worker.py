@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 
@@ -36,6 +36,7 @@ class Task:
 
 # kind of job -> where `do(hands, lease, stop)` is; imported when the first of its kind comes
 DOERS = {"stage": "runners.execution", "promotion": "runners.promotion", "retire": "runners.retirement"}
+FOR_ANYBODY = ("retire", "promotion")  # without a scope they need nothing of a certain process
 
 
 class Worker:
@@ -85,9 +86,9 @@ class Worker:
     def _take_one(self) -> bool:
         if len(self._tasks) >= self.capacity:
             return False
-        lease = queue.claim(
-            self.hands.db, owner=self.hands.name, scope=self.hands.scope, lease_seconds=self.lease_seconds
-        )
+        lease = self._claim(self.hands.scope)
+        if lease is None and self.hands.scope:  # what fell due after its own process had left
+            lease = self._claim("", kinds=FOR_ANYBODY)
         if lease is None:
             return False
         task = Task(lease)
@@ -96,6 +97,10 @@ class Worker:
             self._tasks[lease.job_id] = task
         task.thread.start()
         return True
+
+    def _claim(self, scope: str, kinds: Sequence[str] = ()) -> queue.Lease | None:
+        hands = self.hands
+        return queue.claim(hands.db, owner=hands.name, scope=scope, kinds=kinds, lease_seconds=self.lease_seconds)
 
     def _do(self, task: Task) -> None:
         lease = task.lease

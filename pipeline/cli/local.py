@@ -106,15 +106,13 @@ def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> in
 
 
 def _tidy(local: Local, run: Run) -> None:
-    """Remove the workspaces of earlier runs, and this one's unless it failed: `pipe shell` looks around in it."""
+    """Remove the workspaces of earlier runs; this one's own may still be looked into."""
     from runners import leftovers
     from runners.local import source
 
     if run.status.final:
-        keep = 0 if run.status is Status.SUCCEEDED else run.id
-        project = source(run).top
-        sweep = partial(leftovers.sweep, local.db, local.settings, local.hands.engine, project, keep=keep)
-        local.hands.cleanup.later(sweep)
+        engine, project = local.hands.engine, source(run).top
+        local.hands.cleanup.later(partial(leftovers.sweep, local.db, local.settings, engine, project, keep=run.id))
 
 
 def _cancel(local: Local, run: Run, view: View) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli import tables
+from pipeline.cli.places import find_definition
 from pipeline.cli.view_promotions import urls
 from pipeline.cli.view_text import ago, counted, lasted
 from pipeline.errors import NotFound
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 _HISTORY = 12
+_HEAD = 1 << 20  # bytes of a definition that are looked at for its name
 _STYLES = {"live": "good", "failed": "bad", "rolled_back": "bad", "needs_attention": "bad", "requested": "warn"}
 
 
@@ -29,14 +33,25 @@ def find(db: Database, name: str, *, app: str | None = None) -> Standing:
     from pipeline import environments
 
     found = [one for one in environments.listing(db, application=app) if one.name == name]
-    if len(found) == 1:
-        return found[0]
+    here = [one for one in found if one.application == application_here()]
+    if len(found) == 1 or here:
+        return (here or found)[0]
     if found:
         owners = ", ".join(one.application for one in found)
         raise NotFound(f"{counted(len(found), 'application')} have a `{name}`: {owners}", hint="say which with `--app`")
     near = get_close_matches(name, [one.name for one in environments.listing(db, application=app)], n=1)
     hint = f"did you mean `{near[0]}`?" if near else "`pipe env` lists what there is"
     raise NotFound(f"nothing has ever been promoted to `{name}`", hint=hint)
+
+
+def application_here() -> str:
+    """Return the name in the pipe.yml of this folder or above it, or an empty string; it is not checked here."""
+    found = find_definition(Path.cwd())
+    if found is None:
+        return ""
+    with found.path.open(encoding="utf-8", errors="replace") as file:
+        name = re.search(r"^name:\s*[\"']?([a-z][a-z0-9_-]*)", file.read(_HEAD), re.MULTILINE)
+    return name[1] if name else ""
 
 
 def show(db: Database, settings: Settings, names: Sequence[str], *, as_json: bool) -> None:
