@@ -120,8 +120,7 @@ class _Passage:
     def _remove_workspace(self) -> None:
         """Remove it, unless the commands failed: then a person may want to look around in it."""
         if not self.failed:
-            work = self.work
-            workspace.remove(self.place, self.engine, image=work.settings.base_image, labels=work.labels)
+            workspace.remove(self.place, self.engine, image=self.work.settings.base_image, labels=self.work.labels)
 
     def _network(self) -> tuple[str, str]:
         """Return the network of the stage's container, and the sandbox whose network that is."""
