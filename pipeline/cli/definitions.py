@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @command(
     "lint",
     examples="""
-pipe lint                      pipe.yml here or above, and pipelines.d beside it
+pipe lint                      pipe.yml, and pipelines.d beside it
 pipe lint ci/*.yml
 pipe lint --json | jq .message
 pipe lint --strict             warnings count as well

@@ -29,7 +29,13 @@ pipe graph --format dot | dot -Tsvg > pipeline.svg
 @file_option()
 @click.option("--event", metavar="EVENT", default="push", show_default=True, help="The event that it is drawn for.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True, help="How it is drawn."
+    "--format",
+    "form",
+    metavar="FORMAT",
+    type=click.Choice(FORMATS),
+    default="tree",
+    show_default=True,
+    help="tree, mermaid, dot or json.",
 )
 @click.option("--expand", is_flag=True, help="Every combination of a matrix for itself.")
 @click.pass_obj

@@ -44,7 +44,12 @@ pipe run --resume               take up a run whose process is gone
 )
 @click.argument("stages", metavar="[STAGE]...", nargs=-1, shell_complete=complete_stages)
 @file_option()
-@click.option("--event", type=click.Choice(EVENTS), help="What the run is about; default: push, with inputs: manual.")
+@click.option(
+    "--event",
+    metavar="EVENT",
+    type=click.Choice(EVENTS),
+    help="push, pull_request, tag, schedule or manual; default: push, with inputs manual.",
+)
 @click.option("-i", "--input", "inputs", metavar="NAME=VALUE", multiple=True, help="An input of `on: manual`.")
 @click.option("--commit", metavar="REV", help="Run a commit instead of the working tree.")
 @click.option(
@@ -116,7 +121,7 @@ def pair(text: str) -> tuple[str, str]:
 @command(
     "retry",
     examples="""
-pipe retry 12              all of run 12 again, with the definition that it had
+pipe retry 12              all of run 12, with the definition that it had
 pipe retry 12 --failed     only what did not succeed
 """,
 )
