@@ -116,7 +116,7 @@ def record(lease: Lease, attempt: int, files: Sequence[Stored], *, keep_seconds:
         {
             "stage_id": stage_id,
             "attempt": attempt,
-            "path": file.path,
+            "path": file.path.encode(errors="surrogateescape").decode(errors="replace"),  # a name that is not UTF-8
             "size_bytes": file.size_bytes,
             "sha256": file.sha256,
             "mode": file.mode,
@@ -128,7 +128,7 @@ def record(lease: Lease, attempt: int, files: Sequence[Stored], *, keep_seconds:
         lease.guard(tx)
         tx.execute(delete(artifacts).where(artifacts.c.stage_id == stage_id, artifacts.c.attempt == attempt))
         if rows:
-            tx.execute(insert(artifacts), rows)
+            tx.execute(insert(artifacts), list({row["path"]: row for row in rows}.values()))
 
 
 def of_run(db: Database, run_id: int) -> list[Artifact]:

@@ -34,7 +34,7 @@ def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
 
 
 def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
-    path = Path(make_url(url).database or "")
+    path = _path(url)
     if path.name in ("", ":memory:"):
         raise Unavailable("a record in memory is none", hint="write sqlite:////absolute/path in PIPE_DATABASE_URL")
     try:
@@ -178,8 +178,12 @@ def refusal(url: str, error: exc.DBAPIError) -> Unavailable | None:
 
 def shown(url: str) -> str:
     """Return the URL as a person may read it, without a password."""
-    parsed = make_url(url)
-    return str(parsed.database) if parsed.drivername.startswith("sqlite") else parsed.render_as_string()
+    return str(_path(url)) if url.startswith("sqlite:") else make_url(url).render_as_string()
+
+
+def _path(url: str) -> Path:
+    """Return the file of a SQLite URL, taken literally: a folder may have any name."""
+    return Path(url.removeprefix("sqlite:").removeprefix("///"))
 
 
 def _sqlite_refusal(path: str, error: sqlite3.Error) -> Unavailable | None:

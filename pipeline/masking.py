@@ -56,7 +56,7 @@ class Masker:
 
     def mask_text(self, text: str) -> str:
         """Return a text with every known form replaced."""
-        return self.mask(text.encode()).decode(errors="replace")
+        return self.mask(text.encode(errors="replace")).decode(errors="replace")
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Return where known forms are, in order and without overlaps."""

@@ -7,12 +7,13 @@ test is `reports`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, delete, insert, or_, select
 
+from pipeline.masking import Masker
 from pipeline.model import StageRun
 from pipeline.reports import Case, Reading, Report, Sink, Totals
 from pipeline.reports import Status as CaseStatus
@@ -38,17 +39,18 @@ class StageCase:
     news: News | None = None
 
 
-def case_sink(lease: Lease, stage: StageRun, attempt: int, pipeline: str) -> Sink:
+def case_sink(lease: Lease, stage: StageRun, attempt: int, pipeline: str, *, masker: Masker | None = None) -> Sink:
     """Return what stores test cases as they are read, batch by batch; earlier ones of this attempt are forgotten.
 
-    The sink raises LeaseLost and Unavailable.
+    Messages, details and outputs are masked before they are stored. The sink raises LeaseLost and Unavailable.
     """
+    hide = masker.mask_text if masker else _as_it_is
     with lease.db.write() as tx:
         lease.guard(tx)
         tx.execute(delete(cases).where(cases.c.stage_id == stage.id, cases.c.attempt == attempt))
 
     def store(batch: Sequence[Case]) -> None:
-        rows = [_case_row(stage, attempt, pipeline, one) for one in batch]
+        rows = [_case_row(stage, attempt, pipeline, one, hide) for one in batch]
         with lease.db.write(serial=False) as tx:
             lease.guard(tx)
             if rows:
@@ -57,7 +59,11 @@ def case_sink(lease: Lease, stage: StageRun, attempt: int, pipeline: str) -> Sin
     return store
 
 
-def _case_row(stage: StageRun, attempt: int, pipeline: str, one: Case) -> dict[str, Any]:
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _case_row(stage: StageRun, attempt: int, pipeline: str, one: Case, hide: Callable[[str], str]) -> dict[str, Any]:
     return {
         "stage_id": stage.id,
         "attempt": attempt,
@@ -70,9 +76,9 @@ def _case_row(stage: StageRun, attempt: int, pipeline: str, one: Case) -> dict[s
         "file": _storable(one.file),
         "status": one.status.value,
         "seconds": one.seconds,
-        "message": _storable(one.message),
-        "detail": _storable(one.detail),
-        "output": _storable(one.output),
+        "message": hide(_storable(one.message)),
+        "detail": hide(_storable(one.detail)),
+        "output": hide(_storable(one.output)),
         "attempts": one.attempts,
     }
 

@@ -103,11 +103,13 @@ def read_reports(work: Work, folder: Path) -> Reading | None:
     if work.spec.reports is None or not work.spec.reports.junit:
         return None
     from pipeline import results
+    from pipeline.masking import Masker
     from pipeline.reports.views import Highlights
     from pipeline.reports.workspace import read_all
 
     highlights = Highlights(failing=_SHOWN_TESTS, slow=0)
-    store = results.case_sink(work.lease, work.stage, work.attempt.number, work.run.pipeline)
+    masker = Masker(work.secrets.values())
+    store = results.case_sink(work.lease, work.stage, work.attempt.number, work.run.pipeline, masker=masker)
 
     def sink(cases: Sequence[Case]) -> None:
         highlights(cases)

@@ -230,6 +230,18 @@ def test_recorded_again_after_a_crash_the_later_recording_counts(db, settings, b
     assert [one.path for one in artifacts.of_run(db, run.id)] == ["both", "new"]
 
 
+def test_names_that_are_not_utf_8_are_recorded_legibly_and_once(db, settings, begun):
+    _, run, lease = begun
+    artifacts.record(
+        lease,
+        1,
+        stored(settings, "ok")
+        + [artifacts.Stored(path=f"caf{byte}", size_bytes=1, sha256="0" * 64) for byte in ("\udce9", "\udce8")],
+        keep_seconds=None,
+    )
+    assert [one.path for one in artifacts.of_run(db, run.id)] == ["caf\N{REPLACEMENT CHARACTER}", "ok"]
+
+
 def test_whoever_lost_the_lease_records_nothing(db, settings, begun):
     _, run, lease = begun
     with db.write() as tx:

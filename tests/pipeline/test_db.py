@@ -218,6 +218,16 @@ def test_a_record_in_a_folder_that_can_not_be_made_says_so(tmp_path):
     assert "Not a directory" in _refused(f"sqlite:///{tmp_path / 'file' / 'x' / 'pipewright.db'}").message
 
 
+def test_a_folder_may_have_any_name(tmp_path):
+    for name in ("with space", "ümläut", "100%", "a?b=c", "a#b", "%20", "a:b@c"):
+        file = tmp_path / name / "pipewright.db"
+        database = Database.at(f"sqlite:///{file}")
+        with database.write() as tx:
+            tx.exec_driver_sql("UPDATE installation SET created_at = 1")
+        database.close()
+        assert file.exists()
+
+
 def test_a_record_in_memory_or_of_an_unknown_kind_is_refused():
     assert "memory" in _refused("sqlite://").message
     assert "mysql" in _refused("mysql://localhost/pipe").message

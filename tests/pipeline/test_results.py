@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import queue, results, runs
 from pipeline.errors import LeaseLost
+from pipeline.masking import Masker
 from pipeline.reports import Case, Finding, Reading, Report, Status, Totals
 from pipeline.reports.views import News
 from tests.pipeline.story import BAD, GOOD, Story, stage
@@ -218,3 +219,14 @@ def test_text_that_no_database_takes_is_taken(db, tested):
     assert "\0" not in found.case.name
     assert found.case.name.startswith("nul ")
     assert found.case.name.endswith("ä")
+
+
+def test_secrets_in_a_report_are_masked_before_they_are_stored(db):
+    story = Story(db)
+    run = story.accept(stage("unit"))
+    lease, begun = story.begin()
+    leaky = case("a", FAILED, message="login hunter2! failed", detail="at hunter2!", output="aHVudGVyMiE=")
+    results.case_sink(lease, begun, 1, "shop", masker=Masker(["hunter2!"]))([leaky])
+    (found,) = results.failing(db, run.id)
+    assert (found.case.message, found.case.detail) == ("login *** failed", "at ***")
+    assert "aHVudGVyMi" not in found.case.output
