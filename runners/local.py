@@ -95,6 +95,9 @@ class Local:
             self.hands.sandboxes.ahead()
         run = runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
         self._runs.append(run.id)
+        if any(stage.kind in ("run", "build") and not stage.skip_reason for stage in plan.stages):
+            place = source(run)
+            workspace.begin(self.settings, self.db.installation, run, place.top, place.workspaces)
         return run
 
     def resume(self, run_id: int) -> Run:

@@ -12,6 +12,7 @@ files alone, without what its `.gitignore` names.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,27 +50,28 @@ def take(settings: Settings, event: Event, source: Path, place: Path, name: str,
     """
     options = hashlib.sha256(repr(checkout).encode()).hexdigest()[:8]
     home = place / f"source-{options}"
-    found = repository.locate(source)
-    snapshot = Snapshot(home / name, found.prefix)
     with mirrors.locked(place / f"source-{options}.lock"):
-        if _is_whole(home):
-            return snapshot
-        making = place / f"making-{options}"
-        for old in (home, making):
-            shutil.rmtree(old, ignore_errors=True)
-        making.mkdir(parents=True)
-        _make(settings, event, found, making / name, checkout)
-        (making / "boot").write_text(_boot())
-        making.rename(home)
-    return snapshot
+        prefix = _finished(home)
+        if prefix is None:
+            making = place / f"making-{options}"
+            for old in (home, making):
+                shutil.rmtree(old, ignore_errors=True)
+            making.mkdir(parents=True)
+            found = repository.locate(source)
+            _make(settings, event, found, making / name, checkout)
+            prefix = found.prefix
+            (making / "made").write_text(json.dumps([_boot(), prefix]))
+            making.rename(home)
+    return Snapshot(home / name, prefix)
 
 
-def _is_whole(home: Path) -> bool:
-    """Tell whether it was finished since the machine started: after a power cut, files may be empty."""
+def _finished(home: Path) -> str | None:
+    """Return the prefix of one that was finished since the machine started: after a power cut, files may be empty."""
     try:
-        return (home / "boot").read_text() == _boot()
-    except FileNotFoundError:
-        return False
+        boot, prefix = json.loads((home / "made").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return str(prefix) if boot == _boot() else None
 
 
 def _boot() -> str:

@@ -7,18 +7,22 @@ followed, and what a stage left as root is removed by a container that is root a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from pipeline import runs
 from pipeline.definition import Checkout
-from pipeline.errors import Unavailable
-from pipeline.settings import passed_on
+from pipeline.errors import PipeError, Unavailable
+from pipeline.model import Run, Status
+from pipeline.settings import Settings, passed_on
 from runners import clones, process, snapshots
 from runners.engines import ContainerSpec, Mount
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from runners.engines import Engine
     from runners.stages import Work
 
+_LONG_SECONDS = 0.05  # of a copy
 _REMOVE_SECONDS = 600
 _BLOCK_BYTES = 1 << 20
 _GIT_IN_CONTAINER = {
@@ -58,7 +63,7 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
     Raises:
         Unavailable: the repository can not be read, or the disk is full.
     """
-    home = _home(work) / f"{work.stage.position}-{work.attempt.number}"
+    home = _home(work.workspaces, work.db.installation, work.run.id) / f"{work.stage.position}-{work.attempt.number}"
     place = home / _name(work)
     prefix = ""
     checkout = work.spec.checkout
@@ -69,8 +74,7 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
             making = home / "making"
             home.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(making, ignore_errors=True)
-            if not _take_spare(frozen.path, making):
-                clones.copy_tree(frozen.path, making)
+            _fill(work, frozen.path, making)
             _give(work, making, owner)
             making.rename(place)
     elif not place.exists():
@@ -82,9 +86,20 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
 def snapshot(work: Work) -> snapshots.Snapshot:
     """Return the run's frozen tree for this stage's `checkout`: to read, never to write. Builds need no copy."""
     checkout = work.spec.checkout if isinstance(work.spec.checkout, Checkout) else Checkout()
-    folder = _home(work)
+    folder = _home(work.workspaces, work.db.installation, work.run.id)
     taken = snapshots.take(work.settings, work.run.event, work.source, folder, _name(work), checkout)
     return replace(taken, prefix=str(PurePosixPath(taken.prefix, work.project)).removeprefix("."))
+
+
+def begin(settings: Settings, installation: str, run: Run, source: Path, workspaces: Path) -> None:
+    """Take the snapshot of a run that begins, in the background: its first stage finds it made, or waits for it."""
+
+    def take() -> None:
+        home = _home(workspaces, installation, run.id)
+        with contextlib.suppress(PipeError, OSError):  # the stage that needs it meets the error where it can be told
+            snapshots.take(settings, run.event, source, home, run.pipeline, Checkout())
+
+    threading.Thread(target=take, name="snapshot-ahead", daemon=True).start()
 
 
 def ahead(work: Work) -> threading.Thread:
@@ -130,13 +145,13 @@ def pack(workspace: Workspace) -> Iterator[bytes]:
     yield from chunks
 
 
-def _home(work: Work) -> Path:
-    """Return the folder of the attempt's run, in a place that git does not see."""
-    work.workspaces.mkdir(parents=True, exist_ok=True)
-    ignore = work.workspaces / ".gitignore"
+def _home(workspaces: Path, installation: str, run: int) -> Path:
+    """Return the folder of a run, in a place that git does not see."""
+    workspaces.mkdir(parents=True, exist_ok=True)
+    ignore = workspaces / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
-    return _run_folder(work.workspaces, work.db.installation, work.run.id)
+    return _run_folder(workspaces, installation, run)
 
 
 def _run_folder(workspaces: Path, installation: str, run: int) -> Path:
@@ -145,6 +160,21 @@ def _run_folder(workspaces: Path, installation: str, run: int) -> Path:
 
 def _name(work: Work) -> str:
     return work.run.pipeline
+
+
+def _fill(work: Work, frozen: Path, making: Path) -> None:
+    """Copy the snapshot, or take a copy made ahead; where copying takes long, the next one is made meanwhile."""
+    begun = time.monotonic()
+    taken = _take_spare(frozen, making)
+    if not taken:
+        clones.copy_tree(frozen, making)
+    if (taken or time.monotonic() - begun > _LONG_SECONDS) and _more_come(work):
+        ahead(work)
+
+
+def _more_come(work: Work) -> bool:
+    stages = runs.stages(work.db, work.run.id)
+    return any(stage.kind == "run" and stage.status == Status.QUEUED for stage in stages)
 
 
 def _spare(path: Path) -> Path:
@@ -158,7 +188,7 @@ def _make_spare(work: Work) -> None:
         if not _spare(frozen).exists():
             clones.copy_tree(frozen, making)
             making.rename(_spare(frozen))
-    except (Unavailable, OSError):  # whoever needs a copy then makes it, and meets the error where it can be told
+    except (PipeError, OSError):  # whoever needs a copy then makes it, and meets the error where it can be told
         return
 
 

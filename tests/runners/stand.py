@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import settings as settings_module
+from pipeline.db import Database
 from pipeline.definition import Stage
 from pipeline.model import Attempt, Event, Run, StageRun, Status
 from pipeline.settings import Settings
 from runners import process
 from runners.stages import Work
 
+_records: dict[Path, Database] = {}
 
-@dataclass
-class Installation:
-    """Stands where a database would, for hands that only ask whose objects they make."""
 
-    installation: str = field(default_factory=lambda: str(uuid.uuid4()))
+def record(settings: Settings) -> Database:
+    """Return the database of an installation, opened once; `close` closes it."""
+    if settings.home not in _records:
+        _records[settings.home] = Database.open(settings)
+    return _records[settings.home]
+
+
+def close(settings: Settings) -> None:
+    if settings.home in _records:
+        _records.pop(settings.home).close()
 
 
 @dataclass
@@ -85,7 +92,7 @@ def work(settings: Settings, source: Path, event: Event, engine: object = None, 
         worker="w", container="", commands=(), lines=0, started_at=0, finished_at=None,
     )  # fmt: skip
     given = {
-        "db": Installation(), "lease": None, "log": Log(), "secrets": {}, "env": {}, "cancelled": threading.Event(),
+        "db": record(settings), "lease": None, "log": Log(), "secrets": {}, "env": {}, "cancelled": threading.Event(),
         "deadline": time.time() + 300, "workspaces": source / ".pipe", "project": "",
     }  # fmt: skip
     return Work(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from pipeline.settings import passed_on
 from runners import git as git_module
 from runners import process, repository, workspace
 from runners.engines.docker import DockerEngine
-from tests.runners.stand import git, settings_in, work
+from tests.runners.stand import close, git, settings_in, work
 from tests.runners.stand import repository as make_repository
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return settings_in(tmp_path / "home")
+    made = settings_in(tmp_path / "home")
+    yield made
+    close(made)
 
 
 @pytest.fixture
@@ -119,7 +122,7 @@ def test_all_stages_see_the_tree_as_it_was_when_the_run_began(settings, source):
     first = work(settings, source, event)
     assert (workspace.prepare(first).path / "a.txt").read_text() == "before\n"
     (source / "a.txt").write_text("after\n")
-    second = work(settings, source, event, position=1, db=first.db)
+    second = work(settings, source, event, position=1)
     assert (workspace.prepare(second).path / "a.txt").read_text() == "before\n"
 
 
@@ -132,7 +135,7 @@ def test_what_a_stage_does_reaches_no_other_workspace_and_no_mirror(settings, so
             assert path.stat().st_ino not in inodes
             path.chmod(0o644)
             path.write_bytes(b"spoilt")
-    second = workspace.prepare(work(settings, source, first.run.event, number=2, db=first.db))
+    second = workspace.prepare(work(settings, source, first.run.event, number=2))
     assert files(second.path)["a.txt"] == "a\n"
     git(second.path, "fsck", "--strict")
 
@@ -146,7 +149,7 @@ def test_preparing_again_keeps_what_the_attempt_wrote(settings, source):
 def test_a_half_made_snapshot_is_made_again(settings, source):
     first = work(settings, source, repository.event(source))
     home = workspace.snapshot(first).path.parent
-    (home / "boot").unlink()
+    (home / "made").unlink()
     (home / "hello/a.txt").unlink()
     assert files(workspace.prepare(first).path)["a.txt"] == "a\n"
 
@@ -156,9 +159,7 @@ def test_a_stage_at_the_same_time_waits_for_the_one_snapshot(settings, source):
     made: list[Path] = []
     threads = [
         threading.Thread(
-            target=lambda n=n: made.append(
-                workspace.prepare(work(settings, source, one.run.event, position=n, db=one.db)).path
-            )
+            target=lambda n=n: made.append(workspace.prepare(work(settings, source, one.run.event, position=n)).path)
         )
         for n in range(4)
     ]
@@ -174,8 +175,20 @@ def test_a_spare_made_ahead_is_used_once(settings, source):
     spare = next(workspace.snapshot(first).path.parent.glob("spare-*"))
     inode = (spare / "a.txt").stat().st_ino
     assert (workspace.prepare(first).path / "a.txt").stat().st_ino == inode
-    second = workspace.prepare(work(settings, source, first.run.event, number=2, db=first.db))
+    second = workspace.prepare(work(settings, source, first.run.event, number=2))
     assert (second.path / "a.txt").stat().st_ino != inode
+
+
+def test_a_run_that_begins_takes_its_snapshot_at_once(settings, source):
+    (source / "a.txt").write_text("at the beginning\n")
+    one = work(settings, source, repository.event(source))
+    workspace.begin(settings, one.db.installation, one.run, source, one.workspaces)
+    until = time.monotonic() + 60
+    while not list(one.workspaces.glob("run-*/source-*/made")):
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+    (source / "a.txt").write_text("later\n")
+    assert files(workspace.prepare(one).path)["a.txt"] == "at the beginning\n"
 
 
 def test_a_commit_without_the_uncommitted_can_be_asked_for(settings, source):
@@ -308,7 +321,7 @@ def test_a_submodule_is_filled_only_when_asked_and_with_its_changes(settings, so
     (source / "sub/inner/i.txt").write_text("edited\n")
     assert list((prepared(settings, source).path / "sub/inner").iterdir()) == []
     spec = Stage.model_validate({"image": "x", "run": "true", "checkout": {"submodules": True}})
-    made = prepared(settings, source, spec=spec)
+    made = prepared(settings, source, spec=spec, number=2)
     assert files(made.path / "sub/inner") == {"i.txt": "edited\n"}
     assert git(made.path / "sub/inner", "status", "--porcelain") == " M i.txt"
 
