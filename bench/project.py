@@ -39,7 +39,7 @@ class Project:
         """Run the pipeline and return how long one stage took, as the run recorded it."""
         demand(self.pipe("run", "--plain"), "pipe run")
         shown = json.loads(demand(self.pipe("show", "--json"), "pipe show").out)
-        found = next(s for s in shown["stages"] if s["name"] == stage)
+        found = next(s for s in shown["stages"] if s["stage"] == stage)
         return float(found["finished_at"]) - float(found["started_at"])
 
     def __enter__(self) -> Project:

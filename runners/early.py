@@ -46,10 +46,13 @@ class Early:
             return
         if not (installation := identity.installation(self._settings)):
             return
+        from runners import journal
         from runners.engines.docker import DockerEngine
 
+        journal.keep(self._settings)
         self.installation = installation
         self.engine = DockerEngine(self._settings, installation)
+        self.engine.check()
         self.sandboxes = sandboxes(self._settings, self.engine, installation)
         self.sandboxes.ahead()
 

@@ -15,7 +15,7 @@ from pipeline import laptop, queue, runs
 from pipeline.db import Database
 from pipeline.faults import arm
 from pipeline.model import Run, Status
-from runners import workspace
+from runners import journal, workspace
 from runners.cleanup import Cleanup
 from runners.hands import Hands, Source
 from runners.sandboxes import Sandboxes
@@ -45,6 +45,7 @@ class Local:
         sandboxes: Sandboxes | None = None,
     ) -> None:
         arm(settings.crash_at)
+        journal.keep(settings)
         self.settings = settings
         self.db = db
         self.scope = scope(settings)
@@ -89,7 +90,8 @@ class Local:
             self.hands.cleanup.later(lambda: workspace.forget_run(place, installation, run_id, engine, image=image))
 
     def accept(self, plan: Plan) -> Run:
-        """Take a plan in as a run of this process."""
+        """Take a plan in as a run of this process. Raises Unavailable where no engine answers: nothing is begun."""
+        self.hands.engine.check()
         _hide(source_of(plan.event.repository).workspaces)
         if any(stage.kind == "run" and not stage.skip_reason for stage in plan.stages):
             self.hands.sandboxes.ahead()
@@ -101,7 +103,8 @@ class Local:
         return run
 
     def resume(self, run_id: int) -> Run:
-        """Take a run over whose process is gone. Raises NotFound and Conflict."""
+        """Take a run over whose process is gone. Raises NotFound, Conflict, and Unavailable without an engine."""
+        self.hands.engine.check()
         run = runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
         self._runs.append(run.id)
         return run

@@ -104,6 +104,9 @@ class Engine(Protocol):
 
     shares_files: bool  # host folders can be mounted: the engine sees the worker's file system
 
+    def check(self) -> None:
+        """Raise Unavailable, saying what to do, unless the engine can be reached; before anything is begun."""
+
     def create(self, spec: ContainerSpec) -> str:
         """Create the container, or adopt the one of that name and labels; return its id. Pulls a missing image."""
 

@@ -71,6 +71,13 @@ class Daemon:
         finally:
             self._give_back(client, healthy=healthy)
 
+    def check(self) -> None:
+        """Raise Unavailable unless somebody listens at the address; costs less than a first question."""
+        try:
+            self._knock()
+        except OSError as error:
+            raise complaints.unreachable(str(error), where=self.url) from error
+
     def close(self) -> None:
         """Close all connections that are not in use; those in use are closed when they are given back."""
         with self._lock:

@@ -39,6 +39,10 @@ class DockerEngine:
 
     # --- containers ---------------------------------------------------------------------------------------------
 
+    def check(self) -> None:
+        """Raise Unavailable, saying what to do, unless somebody listens at the daemon's address."""
+        self._daemon.check()
+
     def create(self, spec: ContainerSpec) -> str:
         """Create the container, or adopt the one of that name and labels; return its id. Pulls a missing image."""
         config = wishes.container_config(spec)

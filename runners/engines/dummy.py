@@ -61,6 +61,9 @@ class DummyEngine:
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
+    def check(self) -> None:
+        """Do nothing: memory is always there."""
+
     def create(self, spec: ContainerSpec) -> str:
         """Create the container, or adopt the one of that name and labels; return its id. Pulls a missing image."""
         labels = {_OWNER: self._installation, **spec.labels}
