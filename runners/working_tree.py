@@ -64,7 +64,7 @@ def _path(entry: str) -> str:
 def _files(top: Path, listed: Iterable[str]) -> Iterable[str]:
     """Yield paths, and in place of a repository inside the tree (`path/`) the files that it does not ignore."""
     for path in listed:
-        if path.split("/", 1)[0] == _OURS:
+        if _OURS in path.split("/"):
             continue
         if path.endswith("/"):
             yield from (path + file for file in _listed(top / path, None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.definition import Stage
-from pipeline.errors import DefinitionError
+from pipeline.errors import DefinitionError, Unavailable
 from pipeline.settings import passed_on
 from runners import git as git_module
 from runners import process, repository, workspace
@@ -338,6 +339,32 @@ def test_a_submodule_with_a_hostile_url_is_refused_and_runs_nothing(settings, so
     with pytest.raises(DefinitionError, match="plain https or ssh URL"):
         prepared(settings, source, spec=spec)
     assert not canary.exists()
+
+
+LFS = Stage.model_validate({"image": "x", "run": "true", "checkout": {"lfs": True}})
+
+
+def test_large_files_without_their_program_say_what_to_install(settings, source, monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").symlink_to(shutil.which("git"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(Unavailable, match="needs git-lfs"):
+        prepared(settings, source, spec=LFS)
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_large_files_stand_in_place_of_their_pointers_when_asked(settings, source):
+    git(source, "lfs", "install", "--local")
+    git(source, "lfs", "track", "*.bin")
+    (source / "big.bin").write_bytes(b"large" * 1000)
+    git(source, "add", "-A")
+    git(source, "commit", "-qm", "large")
+    assert files(prepared(settings, source).path)["big.bin"].startswith("version https://git-lfs")
+    made = prepared(settings, source, spec=LFS, number=2)
+    assert (made.path / "big.bin").read_bytes() == b"large" * 1000
+    (source / "big.bin").write_bytes(b"changed")
+    made = workspace.prepare(work(settings, source, repository.event(source), spec=LFS, run_id=8))
+    assert (made.path / "big.bin").read_bytes() == b"changed"
 
 
 def test_hooks_and_programs_in_the_repository_do_not_run(settings, source, tmp_path):
