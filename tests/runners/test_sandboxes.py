@@ -110,7 +110,8 @@ def said(engine: DockerEngine, sandbox: str, script: str) -> tuple[int, str]:
     return ended.code if ended else -1, output.strip()
 
 
-LISTEN = "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 7000, Listen => 1); while ($c = $s->accept) { close $c }'"
+SERVE = "$s = IO::Socket::INET->new(LocalPort => 7000, Listen => 1); while ($c = $s->accept) { close $c }"
+LISTEN = f"perl -MIO::Socket::INET -e '{SERVE}'"
 
 
 @pytest.mark.docker
