@@ -38,6 +38,11 @@ def show_file(process: Process) -> int:
     return 0
 
 
+def say_and_sleep(process: Process) -> int:
+    process.write(b"up\n")
+    return process.forever()
+
+
 def flood(process: Process) -> int:
     for number in range(1, 100_001):
         process.write(b"line %d\n" % number)
@@ -51,6 +56,7 @@ PROGRAMS = {
     "show file": ("cat /tmp/given/note; mkdir -p /tmp/made; printf 1 > /tmp/made/one", show_file),
     "flood": ("seq -f 'line %.0f' 1 100000", flood),
     "sleep": ("exec sleep 600", Process.forever),
+    "say and sleep": ("echo up; exec sleep 600", say_and_sleep),
 }
 
 
@@ -192,14 +198,17 @@ def test_a_signal_ends_a_container_and_is_told_by_its_code(bench: Bench) -> None
 
 
 def test_stopping_asks_first_and_is_idempotent(bench: Bench) -> None:
-    spec = bench.spec("sleep")
+    spec = bench.spec("say and sleep")
     bench.engine.create(spec)
+    attached = bench.engine.attach(spec.name)
     bench.engine.start(spec.name)
-    bench.engine.stop(spec.name, grace_seconds=5)
+    assert next(iter(attached)) == ("out", b"up\n")  # an init that has not begun yet ignores signals
+    bench.engine.stop(spec.name, grace_seconds=30)
+    attached.close()
     ended = seen(bench, spec.name).exit
     assert ended is not None
     assert ended.code == 143
-    bench.engine.stop(spec.name, grace_seconds=5)
+    bench.engine.stop(spec.name, grace_seconds=30)
 
 
 def test_the_reader_of_an_attached_stream_is_woken_by_close(bench: Bench) -> None:

@@ -168,11 +168,14 @@ def test_an_image_that_can_not_be_had_is_a_cause_of_its_own_and_leaves_nothing(s
     assert stand.left() == []
 
 
-def test_nothing_is_left_behind_by_success_or_failure(stand):
+def test_nothing_is_left_behind_but_the_workspace_in_which_the_commands_failed(stand):
     stand.run({"run": ["true"]})
-    stand.run({"run": ["false"]})
     assert stand.left() == []
     assert list((stand.source / ".pipe").glob("run-*/*-1/*")) == []
+    done = stand.run({"run": ["echo what was seen > evidence; false"]})
+    assert stand.left() == []
+    (evidence,) = (stand.source / ".pipe").glob(f"run-*-{done.work.run.id}/*-1/*/evidence")
+    assert evidence.read_text() == "what was seen\n"
 
 
 def test_cancelling_ends_the_container(stand):
