@@ -6,6 +6,7 @@ import dataclasses
 import json
 import socket
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ def test_a_killed_proxy_is_started_again_by_docker_on_the_recorded_colour(docker
     def answers() -> bool:
         try:
             return get(docker.route.port) == (200, "green 2")
-        except OSError:
+        except (OSError, HTTPException):  # not there, or killed in the middle of its answer
             return False
 
     eventually(answers, "it did not come back")
