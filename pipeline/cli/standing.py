@@ -75,12 +75,18 @@ def _chosen(known: Sequence[Standing], names: Sequence[str]) -> list[Standing]:
     if len(names) == 2:
         found = [one for one in known if (one.application, one.name) == tuple(names)]
     elif names:
-        found = [one for one in known if one.application == names[0]] or [one for one in known if one.name == names[0]]
+        found = [one for one in known if one.application == names[0]] or _named(known, names[0])
     else:
         return list(known)
     if not found:
         raise NotFound(f"there is no environment {'/'.join(names)}", hint="`pipe env` lists what there is")
     return found
+
+
+def _named(known: Sequence[Standing], name: str) -> list[Standing]:
+    """Return the environments of that name; the one of the application that is here, where it has one."""
+    found = [one for one in known if one.name == name]
+    return [one for one in found if one.application == application_here()] or found
 
 
 def _table(db: Database, settings: Settings, chosen: Sequence[Standing]) -> None:

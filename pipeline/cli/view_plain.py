@@ -107,5 +107,5 @@ def _told(stage: StageRun, board: Board, now: float) -> str:
     if stage.status is Status.SUCCEEDED:
         words.append(compared(seconds, board.last.get(stage.name)))
     else:
-        words.append(stage.reason.replace("\n", "; "))
+        words.append("; ".join(line.strip() for line in stage.reason.splitlines()))
     return ", ".join([f"{stage.status} in {lasted(seconds)}", *(word for word in words if word)])

@@ -103,7 +103,7 @@ def _last_words(board: Board, width: int) -> list[Line]:
     lines: list[Line] = []
     for stage in board.ordered:
         tail = board.tails.get(stage.name)
-        if stage.status not in _BAD or board.failing(stage) or not tail:
+        if stage.status not in _BAD or stage.allow_failure or board.failing(stage) or not tail:
             continue
         lines.append([(f"  {stage.name}, its last lines", "bold")])
         lines += [[("    ", ""), (shortened(harmless(text, colour=False), width - 5), "dim")] for text in tail]
@@ -148,9 +148,10 @@ def next_commands(board: Board) -> list[tuple[str, str]]:
             (f"pipe retry {run.id} --failed", "once it is mended"),
         ]
     if broken:
-        found = [(f"pipe logs {run.id} {_quoted(broken[0].name)}", "all that it wrote")]
-        if broken[0].kind == "run":
-            found.append((f"pipe shell {_quoted(broken[0].name)}", "look around where it failed"))
+        failed = next((stage for stage in broken if stage.status is Status.FAILED), broken[0])
+        found = [(f"pipe logs {run.id} {_quoted(failed.name)}", "all that it wrote")]
+        if failed.kind == "run" and failed.status is Status.FAILED:
+            found.append((f"pipe shell {_quoted(failed.name)}", "look around where it failed"))
         return [*found, (f"pipe retry {run.id} --failed", "only what did not succeed")]
     if run.status is Status.CANCELLED:
         return [(f"pipe retry {run.id} --failed", "take up what is missing")]
