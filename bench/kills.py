@@ -104,7 +104,7 @@ def _kill(project: Project, what: str, seed: int) -> str:
     (project.folder / "note.txt").write_text(f"{what} {seed} {time.time()}\n")
     app = project.folder / "app.py"
     app.write_text(app.read_text() + f"# {what} {seed}\n")
-    env = {**os.environ, "PIPE_HOME": str(project.home)}
+    env = {**os.environ, **project.env}
     log = project.home / "kill.log"
     with log.open("wb") as out:
         child = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,11 @@ class Project:
     def __init__(self, definition: str, files: dict[str, str] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pipewright-bench-"))
         self.home = Path(tempfile.mkdtemp(prefix="pipewright-home-"))
+        self.env = {
+            "PIPE_HOME": str(self.home),
+            "PIPE_REGISTRY_PORT": str(_free_port()),  # beside whatever else runs on this machine
+            "PIPE_PUBLIC_PORTS": "18200-18299",
+        }
         for name, text in {"pipe.yml": definition, ".gitignore": ".pipe/\n", **(files or {})}.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +39,7 @@ class Project:
 
     def pipe(self, *arguments: str) -> Ran:
         """Run our command in the project."""
-        return run([str(PIPE), *arguments], cwd=self.folder, env={"PIPE_HOME": str(self.home)})
+        return run([str(PIPE), *arguments], cwd=self.folder, env=self.env)
 
     def stage_seconds(self, stage: str) -> float:
         """Run the pipeline and return how long one stage took, as the run recorded it."""
@@ -51,3 +57,9 @@ class Project:
         self.pipe("gc", "--all")
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])

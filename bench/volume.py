@@ -27,10 +27,10 @@ def measure() -> list[Row]:
     """Return MB/s, lost lines, and MB at the peak."""
     with Project(LOUD, {"loud.sh": LOUD_SCRIPT}) as project:
         sink = ["sh", "-c", f"exec '{PIPE}' run --plain > /dev/null"]  # the figure is of the store, not of a screen
-        loud = demand(run(sink, cwd=project.folder, env={"PIPE_HOME": str(project.home)}), "pipe run")
+        loud = demand(run(sink, cwd=project.folder, env=project.env), "pipe run")
         again = project.stage_seconds("loud")
         count = ["sh", "-c", f"'{PIPE}' logs 1 loud | grep -c '^[0-9]'"]
-        kept = int(demand(run(count, cwd=project.folder, env={"PIPE_HOME": str(project.home)}), "pipe logs").out)
+        kept = int(demand(run(count, cwd=project.folder, env=project.env), "pipe logs").out)
     with Project(REPORT, {"report.sh": REPORT_SCRIPT}) as project:
         report = demand(project.pipe("run"), "pipe run")
     return [
