@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from pipeline import progress, queue, records
 from pipeline.db import inserted, moment
@@ -99,9 +99,14 @@ def reap(db: Database) -> list[Reaped]:
 
     What a dead job of another kind means is the caller's to decide, from the list that is returned.
     """
-    late = select(jobs.c.id).where(jobs.c.status == JobStatus.RUNNING, jobs.c.lease_until <= db.now()).limit(1)
+    if not db.steady(queue.LEASE_SECONDS):
+        return []
+    late = or_(jobs.c.lease_until <= db.now(), jobs.c.lease_until > db.now() + queue.LONGEST_SECONDS)
     with db.read() as connection:
-        if connection.execute(late).first() is None:
+        if (
+            connection.execute(select(jobs.c.id).where(jobs.c.status == JobStatus.RUNNING, late).limit(1)).first()
+            is None
+        ):
             return []
     with db.write() as tx:
         found = queue.overdue(tx)

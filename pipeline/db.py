@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
 
+LEAP_SECONDS = 2.0
 HEAD = "0002"  # the newest revision in `migrations`; a test compares
 
 
@@ -41,7 +42,10 @@ class Database:
         self._turn = threading.Lock()
         self._turn_of: int | None = None
         self._clock = clock
-        self._offset = 0.0  # database clock minus our monotonic clock
+        self._offset = 0.0  # PostgreSQL's clock minus our monotonic clock
+        self._leaps = threading.Lock()
+        self._steady_offset = time.time() - time.monotonic()
+        self._leapt_at = float("-inf")
 
     @classmethod
     def open(
@@ -105,6 +109,20 @@ class Database:
         if self._clock:
             return self._clock()
         return time.monotonic() + self._offset if self._offset else time.time()
+
+    def steady(self, seconds: float) -> bool:
+        """Tell whether this machine's clock has not leapt (set by hand, or woken from sleep) in the last `seconds`.
+
+        After a leap every lease looks as if it had run out, or as if it never would; who holds one renews it soon.
+        """
+        if self._clock or self.dialect == "postgresql":
+            return True
+        offset, now = time.time() - time.monotonic(), time.monotonic()
+        with self._leaps:
+            if abs(offset - self._steady_offset) > LEAP_SECONDS:
+                self._leapt_at = now
+            self._steady_offset = offset
+            return now - self._leapt_at >= seconds
 
     def close(self) -> None:
         """Close all connections; idempotent."""

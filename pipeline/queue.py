@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.db import Database
 
 LEASE_SECONDS = 15.0
+LONGEST_SECONDS = 600.0  # no lease is longer: one that seems so is from before the clock was set back
 LOSSES = 3  # a job whose lease is lost this often kills its workers: it is dead
 BATCH = 50  # candidates looked at in one query
 
@@ -51,10 +52,10 @@ class Lease:
                 raise self._lost()
 
     def check(self) -> None:
-        """Raise LeaseLost unless the job is still ours and its time has not run out."""
+        """Raise LeaseLost unless the job is still ours and its time, by a clock to be trusted, not over."""
         with self.db.read() as connection:
             until = connection.execute(select(jobs.c.lease_until).where(self._mine())).scalar()
-        if until is None or until <= self.db.now():
+        if until is None or (until <= self.db.now() and self.db.steady(LEASE_SECONDS)):
             raise self._lost()
 
     def guard(self, tx: Connection) -> None:
@@ -249,7 +250,11 @@ def overdue(tx: Connection) -> list[Reaped]:
 
     The caller decides what a dead job means for what it was about; `runs.reap` does for stages.
     """
-    late = select(jobs).where(jobs.c.status == JobStatus.RUNNING, jobs.c.lease_until <= moment(tx)).with_for_update()
+    now = moment(tx)
+    running = jobs.c.status == JobStatus.RUNNING
+    absurd = update(jobs).where(running, jobs.c.lease_until > now + LONGEST_SECONDS)
+    tx.execute(absurd.values(lease_until=now + LEASE_SECONDS))
+    late = select(jobs).where(running, jobs.c.lease_until <= now).with_for_update()
     return [_reclaim(tx, row) for row in tx.execute(late).all()]
 
 

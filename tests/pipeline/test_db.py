@@ -254,3 +254,20 @@ def test_a_connection_that_the_server_cut_is_replaced(postgres_server):
         with database.write() as tx:
             assert tx.exec_driver_sql("SELECT 1").scalar() == 1
         database.close()
+
+
+@pytest.mark.postgres
+def test_the_bell_is_heard_again_after_the_server_cut_the_line(postgres_server):
+    with postgres_server.database() as url:
+        database, other = Database.at(url), Database.at(url)
+        heard = database.bell.wait(database.bell.count(), timeout=20)  # it rings once when it has begun to listen
+        with other.read() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'"
+                " AND datname = current_database()"
+            )
+        heard = database.bell.wait(heard, timeout=20)  # and once more when it listens again
+        _commit(other)
+        assert database.bell.wait(heard, timeout=20) != heard
+        database.close()
+        other.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from sqlalchemy import select
 
 from pipeline import queue, runs
+from pipeline.db import Database
 from pipeline.errors import DefinitionError, LeaseLost, NotFound
 from pipeline.model import Image, Outcome, Status
 from pipeline.schema import history
@@ -156,6 +159,31 @@ def test_a_stage_that_ends_its_workers_is_errored_and_the_run_goes_on_to_its_end
     assert runs.attempts(db, found.id)[-1].status == Status.ERRORED
     assert story.statuses(run)["after"] == "skipped"
     assert story.status(run) == "errored"
+
+
+def test_a_clock_that_leaps_ahead_takes_no_lease_from_the_living(settings, monkeypatch):
+    database = Database.open(settings)
+    told = Story(database)
+    run = told.accept(stage("a"))
+    lease, _ = told.begin()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)  # as after a night asleep
+    lease.check()
+    assert runs.reap(database) == []
+    lease.renew()
+    runs.finish(lease, GOOD)
+    assert told.status(run) == "succeeded"
+    assert not database.steady(15)
+    database.close()
+
+
+def test_a_clock_that_was_set_back_keeps_no_dead_workers_lease_alive(story, db, clock):
+    story.accept(stage("a"))
+    story.begin()
+    clock.leap(-3600)
+    assert runs.reap(db) == []
+    clock.leap(16)
+    assert [job.owner for job in runs.reap(db)] == ["worker"]
 
 
 def test_nothing_is_reaped_while_leases_live(story, db):
