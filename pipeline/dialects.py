@@ -26,7 +26,7 @@ def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
     if url.startswith("sqlite:"):
         return _sqlite(url, busy_seconds)
     if url.startswith(("postgres:", "postgresql:", "postgresql+psycopg:")):
-        return _postgresql(url)
+        return _postgresql(url, busy_seconds)
     raise Unavailable(
         f"PIPE_DATABASE_URL names no database that is known here: {url.partition(':')[0]}",
         hint="write sqlite:///path or postgresql://user@host/name",
@@ -59,10 +59,13 @@ def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
     watch: list[sqlite3.Connection] = []
 
     def glance() -> int:
-        with lock:
-            if not watch:
-                watch.append(_sqlite_connection(path, busy_seconds, "query_only=ON"))
-            return int(watch[0].execute("PRAGMA data_version").fetchone()[0])
+        try:
+            with lock:
+                if not watch:
+                    watch.append(_sqlite_connection(path, busy_seconds, "query_only=ON"))
+                return int(watch[0].execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            return -1  # who is woken by that looks at the tables and is told properly
 
     def let_go() -> None:
         with lock:
@@ -83,10 +86,16 @@ def _sqlite_connection(path: Path, busy_seconds: float, *pragmas: str) -> sqlite
     return connection
 
 
-def _postgresql(url: str) -> tuple[Engine, Engine, Bell]:
+def _postgresql(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
     parsed = make_url(url).set(drivername="postgresql+psycopg")
+    # A writer that was stopped in the middle must not stop everybody for ever: the server ends its session.
+    waits = f"-c lock_timeout={int(busy_seconds * 1000)} -c idle_in_transaction_session_timeout=60000"
+    asked = parsed.query.get("options", "")
+    options = f"{asked if isinstance(asked, str) else ' '.join(asked)} {waits}".strip()
     try:
-        engine = create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+        engine = create_engine(
+            parsed, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args={"options": options}
+        )
     except ModuleNotFoundError as error:
         raise Unavailable(
             "PostgreSQL's driver is not installed here", hint="install the extra: pip install 'pipewright[postgres]'"

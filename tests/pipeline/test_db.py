@@ -244,6 +244,22 @@ def test_a_server_that_is_not_there_or_refuses_says_so(postgres_server, tmp_path
 
 
 @pytest.mark.postgres
+def test_a_writer_that_was_stopped_in_the_middle_is_told_of_and_ended(postgres_server):
+    with postgres_server.database() as url:
+        stuck, other = Database.at(url), Database.at(url, busy_seconds=0.1)
+        with stuck.write():
+            with pytest.raises(Unavailable, match="locked by another session"), other.write():
+                pass
+            with other.read() as connection:
+                left = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+        assert left == "1min"
+        with other.write():
+            pass
+        stuck.close()
+        other.close()
+
+
+@pytest.mark.postgres
 def test_a_connection_that_the_server_cut_is_replaced(postgres_server):
     with postgres_server.database() as url:
         database = Database.at(url)
