@@ -7,7 +7,7 @@ with `!` takes back what patterns before it matched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,35 +16,94 @@ if TYPE_CHECKING:
     from pipeline.model import Event
 
 
-@lru_cache(maxsize=1024)
-def _pattern(glob: str) -> re.Pattern[str]:
-    out, index = [], 0
+def _tokens(glob: str) -> list[str]:
+    """Split a glob into `*`, `**`, `**/`, and regular expressions of one character each."""
+    found, index = [], 0
     while index < len(glob):
-        if glob.startswith("**/", index):
-            out.append("(?:.*/)?")
-            index += 3
-        elif glob.startswith("**", index):
-            out.append(".*")
-            index += 2
-        elif glob[index] == "*":
-            out.append("[^/]*")
-            index += 1
+        if glob[index] == "*":
+            stars = 1
+            while glob.startswith("*", index + stars):
+                stars += 1
+            index += stars
+            deep = stars > 1 and glob.startswith("/", index) and (index == stars or glob[index - stars - 1] == "/")
+            found.append("**/" if deep else "**" if stars > 1 else "*")
+            index += deep
         elif glob[index] == "?":
-            out.append("[^/]")
+            found.append("[^/]")
             index += 1
         elif glob[index] == "[" and (end := glob.find("]", index + 2)) > 0:
-            inside = glob[index + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
-            out.append(f"[{'^' + inside[1:] if inside[0] == '!' else inside}]")
+            inside = re.sub(r"([\\\[&|~^])", r"\\\1", glob[index + 1 : end].removeprefix("!"))
+            found.append(f"[{'^/' if glob[index + 1] == '!' else ''}{inside}]")
             index = end + 1
         else:
-            out.append(re.escape(glob[index]))
+            found.append(re.escape(glob[index]))
             index += 1
-    # Runs of stars are one star: a pattern must not be able to take exponential time.
-    text = re.sub(r"(?:\[\^/\]\*){2,}", "[^/]*", re.sub(r"(?:\.\*){2,}", ".*", "".join(out)))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _matcher(glob: str) -> Callable[[str], object]:
+    """Return a function that matches a glob in time that grows with glob times text, whatever they are."""
+    tokens = _tokens(glob)
     try:
-        return re.compile(text, re.DOTALL)
-    except re.error:
-        return re.compile(re.escape(glob))
+        if not any(token.startswith("**") for token in tokens):
+            return re.compile(_one_level(tokens)).fullmatch
+        if sum(token[0] == "*" for token in tokens) == 1:
+            return re.compile("".join(_STARS.get(token, token) for token in tokens), re.DOTALL).fullmatch
+        singles = [token if token[0] == "*" else re.compile(token, re.DOTALL) for token in tokens]
+    except re.error:  # a set such as [z-a]
+        return lambda text: text == glob
+    return lambda text: _walks(singles, text)
+
+
+_STARS = {"*": "[^/]*", "**": ".*", "**/": "(?:.*/)?"}
+
+
+def _one_level(tokens: list[str]) -> str:
+    """Return a regular expression that never looks back: what follows a star is taken where it comes first."""
+    parts: list[list[str]] = [[]]
+    for token in tokens:
+        if token == "*":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    first, *others = ["".join(part) for part in parts]
+    if not others:
+        return first
+    return first + "".join(f"(?>[^/]*?{part})" for part in others[:-1]) + f"[^/]*{others[-1]}"
+
+
+def _walks(tokens: list[str | re.Pattern[str]], text: str) -> bool:
+    """Match by walking all ways at once: the set of places in the glob where the text so far can end."""
+
+    def opened(places: set[int]) -> set[int]:
+        todo = list(places)
+        while todo:
+            place = todo.pop()
+            if place < len(tokens) and isinstance(tokens[place], str) and place + 1 not in places:
+                places.add(place + 1)
+                todo.append(place + 1)
+        return places
+
+    places = opened({0})
+    inside: set[int] = set()  # in the middle of what `**/` takes: only a slash ends it
+    for character in text:
+        entered = {place for place in places if place < len(tokens) and tokens[place] == "**/"} | inside
+        after: set[int] = set()
+        for place in places:
+            token = tokens[place] if place < len(tokens) else ""
+            if isinstance(token, re.Pattern):
+                if token.fullmatch(character):
+                    after.add(place + 1)
+            elif token == "**" or (token == "*" and character != "/"):
+                after.add(place)
+        if character == "/":
+            after |= {place + 1 for place in entered}
+        inside = entered
+        places = opened(after)
+        if not places and not inside:
+            return False
+    return len(tokens) in places
 
 
 def globbed(value: str, globs: Iterable[str]) -> bool:
@@ -52,9 +111,9 @@ def globbed(value: str, globs: Iterable[str]) -> bool:
     found = False
     for glob in globs:
         if glob.startswith("!"):
-            found = found and not _pattern(glob[1:]).fullmatch(value)
+            found = found and not _matcher(glob[1:])(value)
         elif not found:
-            found = bool(_pattern(glob).fullmatch(value))
+            found = bool(_matcher(glob)(value))
     return found
 
 

@@ -176,7 +176,14 @@ def _listed(values: Iterable[str]) -> str:
 def _q(text: str) -> str:
     """Write a text so that YAML reads the same text again."""
     plain = bool(_PLAIN.fullmatch(text)) and text == text.strip() and isinstance(scalar(text), str)
-    return text if plain and not text.startswith("-") else json.dumps(text, ensure_ascii=False)
+    if plain and not text.startswith("-"):
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _comment(text: str) -> str:
