@@ -14,9 +14,12 @@ from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from pipeline.definition import Definition
 from pipeline.policy import Environments
+from pipeline.vocabulary import Reads, seconds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -84,6 +87,27 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
                     if field is not None:
                         told[field.alias or item.target.id] = comment.strip()
     return told
+
+
+def defaults(model: type[BaseModel]) -> dict[str, str]:
+    """Return what each key is when it is left out, as a person would write it; `required`, or empty for nothing."""
+    return {field.alias or name: _default(field) for name, field in model.model_fields.items()}
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None or value is PydanticUndefined or value in ({}, ""):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if any(isinstance(word, Reads) and word.convert is seconds for word in field.metadata):
+        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+            if value >= 2 * length and value % length == 0:
+                return f"{value // length:.0f}{unit}"
+        return f"{value:g}s"
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 @cache

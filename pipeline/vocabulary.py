@@ -139,8 +139,8 @@ class Model(BaseModel):
 class SecretUse(Model):
     """A secret by name, as a file in memory under /run/secrets (default) or as an environment variable."""
 
-    name: SecretName
-    as_: Literal["file", "env"] = Field(default="file", alias="as")
+    name: SecretName  #: the secret
+    as_: Literal["file", "env"] = Field(default="file", alias="as")  #: a file /run/secrets/NAME, or a variable
 
 
 SecretUses = list[Annotated[SecretUse, Short("name")]]

@@ -14,20 +14,19 @@ from pipeline.definition import Definition, Part
 from pipeline.errors import DefinitionError
 from pipeline.expressions import GIT, RUN, TYPED_FIELDS
 from pipeline.loading import load_environments, loads
-from pipeline.policy import Environments
 from pipeline.vocabulary import as_written
 from tests.pipeline.definitions import ENVIRONMENTS, FULL
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/reference/pipeline.md").read_text(encoding="utf-8")
-MODELS = {m.__name__: m for root in (Definition, Part, Environments) for m in jsonschema.models(root)}
+MODELS = {m.__name__: m for root in (Definition, Part) for m in jsonschema.models(root)}
 
 
-def sections() -> dict[str, list[tuple[str, str]]]:
-    """Return the keys and their texts by the model that a heading of the page names."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def sections() -> dict[str, list[tuple[str, str, str]]]:
+    """Return the keys, their defaults and their texts by the model that a heading of the page names."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
     for model, body in re.findall(r"<!-- model: (\w+) -->\n(.*?)(?=\n#|\Z)", PAGE, re.DOTALL):
-        found[model] = re.findall(r"^\| `([\w]+)` \| (.*?) \|$", body, re.MULTILINE)
+        found[model] = re.findall(r"^\| `(\w+)` \| `?(.*?)`? \| (.*?) \|$", body, re.MULTILINE)
     return found
 
 
@@ -39,7 +38,9 @@ def test_the_reference_has_a_section_for_every_model() -> None:
 def test_the_reference_says_of_every_key_what_the_model_says(name: str) -> None:
     said = jsonschema.comments(MODELS[name])
     assert all(said.values()), f"every key of {name} has a `#:` comment"
-    assert dict(sections()[name]) == {key: text.replace("|", "\\|") for key, text in said.items()}
+    left_out = jsonschema.defaults(MODELS[name])
+    wanted = [(key, left_out[key], text.replace("|", "\\|")) for key, text in said.items()]
+    assert [(key, default.strip(), text) for key, default, text in sections()[name]] == wanted
 
 
 def test_the_reference_names_every_rule_of_lint_and_every_name_of_an_expression() -> None:
