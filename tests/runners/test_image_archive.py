@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import uuid
 from dataclasses import replace
@@ -16,13 +17,13 @@ from pipeline.errors import DefinitionError, NotFound, Unavailable
 from pipeline.model import Image
 from runners import image_archive, local_registry, process
 from runners.registry import Registry, Repository
-from tests.runners.yard import BASE, free_port, yard
+from tests.runners.yard import free_port, yard
 
 
 @pytest.fixture
 def place(tmp_path):
     with yard(tmp_path) as made:
-        made.write({"Dockerfile": f"FROM {BASE}\nRUN head -c 3000000 /dev/urandom > /noise; echo {uuid.uuid4()}\n"})
+        made.write({"Dockerfile": "FROM scratch\nCOPY noise /noise\n", "noise": os.urandom(500_000).hex()})
         yield made
 
 
