@@ -100,16 +100,12 @@ def _target(tx: Connection, standing: Standing, under_way: Promotion | None, to_
     )
     for row in tx.execute(query).all():
         found = promotion(row)
-        if found.kind != "deploy" or _same(found, live):
+        if found.kind != "deploy" or found.id == live.carrier:
             continue
         if found.run_id == to_run or (to_run is None and found.status != S.ROLLED_BACK and found.id < live.carrier):
             return found
     what = f"run {to_run} was never live" if to_run is not None else "there is no earlier release"
     raise NotFound(f"{what} in {standing.key}", hint=f"`pipe env {standing.name}` tells what was live when")
-
-
-def _same(one: Promotion, other: Promotion) -> bool:
-    return all(one.release[key] == other.release[key] for key in ("images", "config_hash")) or one.id == other.carrier
 
 
 def _warm(tx: Connection, standing: Standing, under_way: Promotion | None) -> Promotion | None:

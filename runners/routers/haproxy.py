@@ -186,7 +186,9 @@ class HaproxyRouter:
             if left:
                 wanted[route.key] = replace(entries[route.key], backends=left)
             self._settle(entries)
-            if self._proxy.apply(entries, wanted):
+            if not wanted:
+                self._proxy.end()
+            elif self._proxy.apply(entries, wanted):
                 self._versions.clear()
             if not left:
                 remove_map(self._folder, route.key)

@@ -176,6 +176,8 @@ def _colour(entry: Entry, colour: Colour) -> Iterable[str]:
     every = max(int(backend.health_interval_seconds * 1000), 50)
     yield "  option httpchk"
     yield f"  http-check send meth GET uri {backend.health_path} ver HTTP/1.1 hdr Host localhost"
+    # Makes the check read the whole answer before it judges: it is not broken off under the application's hands.
+    yield "  http-check expect ! string pipewright-reads-to-the-end"
     yield f"  http-check expect status {backend.health_status}"
     yield f"  default-server check inter {every} fastinter {min(every, 200)} downinter {min(every, 400)} rise 2 fall 3"
     for server in backend.servers:

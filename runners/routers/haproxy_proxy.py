@@ -68,6 +68,11 @@ class Proxy:
             self._await(description(text), "did not take its new configuration")
         return True
 
+    def end(self) -> None:
+        """Remove the proxy after its last environment; idempotent. The caller holds the lock."""
+        self._engine.remove(self.name)
+        write_registry(self._folder, {})
+
     def _render(self, entries: Mapping[str, Entry]) -> str:
         site = Site(
             bind=self._settings.bind_address, shared_port=self._settings.shared_port, uid=os.getuid(), gid=os.getgid()

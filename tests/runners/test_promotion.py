@@ -115,7 +115,7 @@ def test_a_process_that_must_not_run_twice_moves_at_the_switch(theatre):
 def test_a_release_that_does_not_come_up_leaves_the_live_one_alone(theatre, clock, behaviour, words, status):
     theatre.app["processes"]["web"] = {**WEB, "health": {"http": "/healthz", "timeout": 0.2}}
     first = theatre.promote()
-    bad = theatre.promote(behaviour)
+    bad = theatre.promote(behaviour, expect="failed")
     assert (bad.status, theatre.stage(bad).status) == ("failed", status)
     assert words in bad.error
     assert theatre.routed() == "blue"
@@ -125,7 +125,7 @@ def test_a_release_that_does_not_come_up_leaves_the_live_one_alone(theatre, cloc
 def test_a_first_release_that_never_comes_up_leaves_nothing_behind(theatre):
     theatre.app["processes"]["web"] = {**WEB, "health": {"http": "/missing", "timeout": 0.2}}
     theatre.app["accessories"] = {"db": {"image": "sha256:db"}}
-    bad = theatre.promote("never-ready")
+    bad = theatre.promote("never-ready", expect="failed")
     assert "GET /missing at" in bad.error
     assert "status 404" in bad.error
     assert "started sha256" in bad.error
@@ -136,7 +136,7 @@ def test_a_first_release_that_never_comes_up_leaves_nothing_behind(theatre):
 
 def test_a_before_hook_that_fails_stops_the_promotion(theatre):
     theatre.app["before"] = {"process": "web", "run": "migrate"}
-    bad = theatre.promote("hook-fails")
+    bad = theatre.promote("hook-fails", expect="failed")
     assert (bad.status, theatre.stage(bad).status) == ("failed", "failed")
     assert "before-hook `migrate` ended with 1" in bad.error
     assert world(theatre)["hooks"] == {}
@@ -169,7 +169,7 @@ def test_a_cancelled_run_ends_its_promotion_before_the_swap(theatre, db):
 def test_a_release_that_answers_with_errors_is_rolled_back(theatre):
     theatre.spec["strategy"]["blue_green"]["bake"] = 0.3
     first = theatre.promote()
-    bad = theatre.promote("breaks")
+    bad = theatre.promote("breaks", expect="rolled_back")
     assert (bad.status, theatre.stage(bad).status) == ("rolled_back", "failed")
     assert "answers of green were errors" in bad.error
     assert theatre.routed() == "blue"
@@ -181,7 +181,7 @@ def test_a_release_that_answers_with_errors_is_rolled_back(theatre):
 def test_without_automatic_rollback_a_breach_calls_a_person_and_freezes_the_environment(theatre):
     theatre.spec["strategy"]["blue_green"] |= {"bake": 0.3, "auto_rollback": False}
     theatre.promote()
-    bad = theatre.promote("breaks")
+    bad = theatre.promote("breaks", expect="needs_attention")
     assert bad.status == "needs_attention"
     assert theatre.standing.paused
     with pytest.raises(Conflict, match="needs attention"):
@@ -192,7 +192,7 @@ def test_without_automatic_rollback_a_breach_calls_a_person_and_freezes_the_envi
 
 def test_a_first_release_that_breaches_has_nowhere_to_go_back_to(theatre):
     theatre.spec["strategy"]["blue_green"]["bake"] = 0.3
-    bad = theatre.promote("breaks")
+    bad = theatre.promote("breaks", expect="needs_attention")
     assert bad.status == "needs_attention"
     assert "no earlier release" in bad.error
 
@@ -219,7 +219,7 @@ def test_a_contradiction_is_touched_by_nobody(theatre):
         theatre, lambda data: data["routes"]["shop.test"].update(recorded={"live": "green"}, running={"live": "green"})
     )
     before = world(theatre)["containers"]
-    bad = theatre.promote()
+    bad = theatre.promote(expect="needs_attention")
     assert bad.status == "needs_attention"
     assert "the record says blue" in bad.error
     assert world(theatre)["containers"] == before
@@ -338,7 +338,7 @@ def gated(theatre, gate):
 
 def test_an_approval_before_the_start_comes_before_any_effect(theatre, db):
     gated(theatre, "before_start")
-    made = theatre.promote()
+    made = theatre.promote(expect="requested")
     assert (made.status, theatre.there()) == ("requested", {})
     promotions.approve(db, made.id, person="bob")
     theatre.work()
@@ -348,7 +348,7 @@ def test_an_approval_before_the_start_comes_before_any_effect(theatre, db):
 def test_the_gate_before_the_swap_holds_neither_worker_nor_lock_nor_turn(theatre, db):
     theatre.promote()
     gated(theatre, "before_swap")
-    made = theatre.promote()
+    made = theatre.promote(expect="requested")
     assert (made.status, made.phase, theatre.routed()) == ("requested", "gate", "blue")
     assert theatre.there()["green"] == {made.id}
     assert queue.claim(db, owner="other") is None
@@ -368,7 +368,7 @@ def test_the_gate_before_the_swap_holds_neither_worker_nor_lock_nor_turn(theatre
 def test_a_rejection_at_the_gate_removes_the_new_colour(theatre, db):
     first = theatre.promote()
     gated(theatre, "before_swap")
-    made = theatre.promote()
+    made = theatre.promote(expect="requested")
     promotions.reject(db, made.id, person="bob", reason="not today")
     assert theatre.stage(made).status == "failed"
     retirement.catch_up(theatre.hands)
@@ -378,8 +378,8 @@ def test_a_rejection_at_the_gate_removes_the_new_colour(theatre, db):
 def test_a_newer_promotion_takes_the_colour_of_one_that_waits_at_the_gate(theatre, db):
     theatre.promote()
     gated(theatre, "before_swap")
-    older = theatre.promote()
-    newer = theatre.promote()
+    older = theatre.promote(expect="requested")
+    newer = theatre.promote(expect="requested")
     assert theatre.there()["green"] == {newer.id}
     promotions.approve(db, newer.id, person="bob")
     assert theatre.get(older).status == "superseded"

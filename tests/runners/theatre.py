@@ -102,17 +102,19 @@ class Theatre:
                 queue.wake(tx, kind="promotion", ref=made.id)  # as the end of the stage's attempt does
         return made
 
-    def promote(self, behaviour: str = "ok", **more: Any) -> Promotion:
-        """Take a run all the way."""
+    def promote(self, behaviour: str = "ok", *, expect: str = "live", **more: Any) -> Promotion:
+        """Take a run all the way, or to where it is expected to end."""
         made = self.request(self.run(behaviour, **more))
         self.work()
-        return self.get(made)
+        made = self.get(made)
+        assert made.status == expect, f"{made.status} at {made.phase}: {made.error}"
+        return made
 
     def work(self, *, kinds: tuple[str, ...] = ("promotion",)) -> int:
         """Do every job that is due, one after the other; return how many."""
         doers = {"promotion": promotion.do, "retire": retirement.do}
         count = 0
-        while lease := queue.claim(self.db, owner=self.name, kinds=kinds):
+        while lease := queue.claim(self.db, owner=self.name, kinds=kinds, lease_seconds=120.0):
             try:
                 doers[lease.kind](self.hands, lease, threading.Event())
             except LeaseLost:
