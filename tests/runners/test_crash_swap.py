@@ -7,22 +7,21 @@ invariants are the theatre's: exactly one routed colour, whole and answering, no
 from __future__ import annotations
 
 import dataclasses
-import os
+import multiprocessing
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
 from pipeline import promotions, queue, rollbacks, runs, swaps
 from pipeline.errors import LeaseLost
 from pipeline.model import Colour
-from runners import process, retirement
+from runners import retirement
 from runners.engines.docker import DockerEngine
 from tests.runners.swap_stand import SERVER, free_ports, free_subnet, get, sweep
-from tests.runners.theatre import QUICK, Theatre
+from tests.runners.theatre import QUICK, Theatre, work_until_death
 
-ROOT = Path(__file__).parents[2]
+PROCESSES = multiprocessing.get_context("forkserver")  # forked where nothing but the imports has happened
+PROCESSES.set_forkserver_preload(["tests.runners.theatre", "runners.promotion", "runners.switching"])
 PHASES = ("locked", "pulling", "before_hook", "creating", "waiting_ready", "verifying", "switching")
 POINTS = [f"promotion.{phase}.{when}" for phase in PHASES for when in ("intent", "effect", "observed")]
 POINTS += ["target.hook_ran", "target.started_one", "router.file", "router.commit"]
@@ -54,14 +53,15 @@ def theatre(db, settings, tmp_path):
     return made
 
 
-def die_at(theatre, point, *more):
+def die_at(theatre, point, *, real=False):
     """Let a worker process of its own die at a point; tell whether it did."""
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    home = str(theatre.settings.home)
-    words = [sys.executable, "-m", "tests.runners.theatre", home, theatre.db.url, point, *more]
-    done = process.run(words, cwd=ROOT, env=env, timeout_seconds=120)
-    assert done.code in (0, -signal.SIGKILL), done.err
-    return done.code == -signal.SIGKILL
+    child = PROCESSES.Process(
+        target=work_until_death, args=(str(theatre.settings.home), theatre.db.url, point, real), daemon=True
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode == -signal.SIGKILL
 
 
 def come_back(theatre, clock, *, seconds=130.0):
@@ -71,6 +71,7 @@ def come_back(theatre, clock, *, seconds=130.0):
     theatre.work()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_that_dies_anywhere_is_followed_by_one_that_ends_the_promotion(theatre, clock, point):
     first = theatre.request(theatre.run(), verify=VERIFY)
@@ -99,6 +100,7 @@ def test_the_first_release_goes_live_although_its_worker_died(theatre, clock, po
     theatre.is_consistent()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", BACK)
 def test_a_worker_that_dies_while_it_goes_back_is_followed_by_one_that_arrives(theatre, clock, point):
     theatre.spec["strategy"]["blue_green"]["bake"] = 5.0
@@ -234,7 +236,7 @@ def docker(sqlite_db, settings):
 def test_on_a_real_engine_too_a_dead_worker_is_followed_by_one_that_ends_the_promotion(docker, clock, point):
     docker.promote()
     made = docker.request(docker.run())
-    assert die_at(docker, point, "docker"), f"{point} was not passed"
+    assert die_at(docker, point, real=True), f"{point} was not passed"
     assert get(docker.standing.port)[0] == 200
     come_back(docker, clock)
     assert docker.get(made).status == "live", docker.get(made).error

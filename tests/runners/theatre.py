@@ -1,12 +1,11 @@
 """Promotions told as stories: runs whose images behave in a certain way, and a worker for their promotions.
 
-The world is the dummy's file or a real engine; the database is the test's. `python -m tests.runners.theatre` is the
-same worker as a process of its own, which a test may let die at a crash point.
+The world is the dummy's file or a real engine; the database is the test's. `work_until_death` is the same worker as
+a process of its own.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -179,19 +178,16 @@ def with_environment(app: Mapping[str, Any], env: Mapping[str, str]) -> dict[str
     return {**app, "env": {**app.get("env", {}), **env}}
 
 
-def main() -> None:
-    """Work as a process of its own: home, database URL, crash point."""
-    home, url, crash_at = sys.argv[1:4]
+def work_until_death(home: str, url: str, crash_at: str, real: bool) -> None:
+    """Work as a process of its own that dies at a crash point."""
     settings = settings_module.load({"PIPE_HOME": home, "PATH": "/usr/bin:/bin"})
     db = Database.at(url)
     engine = None
-    if "docker" in sys.argv[4:]:
+    if real:
         from runners.engines.docker import DockerEngine
 
         engine = DockerEngine(settings, db.installation)
     faults.arm(crash_at)
     Theatre(db, settings, {}, engine=engine, name="child").work(kinds=("promotion", "retire"))
-
-
-if __name__ == "__main__":
-    main()
+    faults.arm("")
+    db.close()
