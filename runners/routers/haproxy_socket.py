@@ -21,35 +21,30 @@ _WORKER = re.compile(r"^(\d+)\s+worker\s", re.MULTILINE)
 
 def ask(folder: Path, command: str, *, name: str = "admin.sock", timeout_seconds: float = 5.0) -> str:
     """Send a command to a socket in `folder` and return the answer. Raises Unavailable when nobody answers."""
-    patience = _MASTER_SECONDS if name == "master.sock" else 0.0
-    directory = -1
+    give_up = time.monotonic() + (_MASTER_SECONDS if name == "master.sock" else 0.0)
+    while True:
+        try:
+            return _ask(folder, command, name, timeout_seconds)
+        except OSError as error:
+            if time.monotonic() > give_up or not isinstance(error, ConnectionError | FileNotFoundError):
+                raise Unavailable(
+                    f"the proxy does not answer at {folder / name}: {error.strerror or error}",
+                    hint="`pipe doctor` looks at the proxy; its container restarts by itself",
+                ) from error
+        time.sleep(0.01)
+
+
+def _ask(folder: Path, command: str, name: str, timeout_seconds: float) -> str:
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(timeout_seconds)
-            _connect(sock, f"/proc/self/fd/{directory}/{name}", patience)  # its own path may hold 107 bytes only
+            sock.connect(f"/proc/self/fd/{directory}/{name}")  # a socket's own path may hold 107 bytes only
             sock.sendall(command.encode() + b"\n")
             sock.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: sock.recv(65536), b"")).decode(errors="replace").strip()
-    except OSError as error:
-        raise Unavailable(
-            f"the proxy does not answer at {folder / name}: {error.strerror or error}",
-            hint="`pipe doctor` looks at the proxy; its container restarts by itself",
-        ) from error
     finally:
-        if directory >= 0:
-            os.close(directory)
-
-
-def _connect(sock: socket.socket, path: str, patience_seconds: float) -> None:
-    give_up = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return sock.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            if time.monotonic() > give_up:
-                raise
-        time.sleep(0.01)
+        os.close(directory)
 
 
 def workers(folder: Path) -> tuple[list[int], list[int]]:
