@@ -55,7 +55,11 @@ class Daemon:
         `doing` and `subject` are for people. `started` says that something of ours depends on this daemon
         already, so that losing it is the cause `runner_lost`.
         """
-        client = self._borrow()
+        try:
+            self._knock()
+        except OSError as error:
+            raise self._gone(str(error), started=started) from error
+        client = self._borrow(started=started)
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
         from urllib3.exceptions import HTTPError
@@ -86,26 +90,25 @@ class Daemon:
         for client in idle:
             client.close()
 
-    def _borrow(self) -> APIClient:
+    def _borrow(self, *, started: bool) -> APIClient:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return self._connect()
+        return self._connect(started=started)
 
-    def _connect(self) -> APIClient:
+    def _connect(self, *, started: bool) -> APIClient:
         from docker.api.client import APIClient
         from docker.errors import DockerException
 
         try:
-            self._knock()
             client = APIClient(base_url=self.url, version=self._version, timeout=self._timeout_seconds)
         except (DockerException, OSError, ValueError) as error:
-            raise complaints.unreachable(str(error), where=self.url) from error
+            raise self._gone(str(error), started=started) from error
         self._version = client.api_version
         return client
 
     def _knock(self) -> None:
-        """Connect once ourselves: the SDK leaves an open socket behind when nobody answers."""
+        """Connect once ourselves (50 microseconds): the SDK leaves a socket open behind it when nobody answers."""
         if self.url.startswith("unix://"):
             with socket.socket(socket.AF_UNIX) as door:
                 door.connect(self.url.removeprefix("unix://"))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runners.stages import Work
 
 _GRACE_SECONDS = 10
+_SOON_SECONDS = 3.0  # after its output's end a container has ended, or the connection was lost
 _RECONNECTS = 20  # one second apart: a daemon that is restarted is back by then
 _KILLED_BY_DAEMON = (137, 143, 255)
 
@@ -224,21 +225,19 @@ class _Passage:
         return pump
 
     def _ended(self, pump: Pump) -> tuple[Exit, Pump]:
-        """Return how the container ended: its output's end may only mean that the daemon went away."""
+        """Return how the container ended. That its output came to an end may only mean that the daemon went away."""
         for _ in range(_RECONNECTS):
             try:
-                ended = self.engine.wait(self.work.key)
-                if ended is not None and self.lost_daemon:
+                if self.lost_daemon:
                     pump = self._replay(self.work.key)
+                if (ended := self.engine.wait(self.work.key, timeout_seconds=_SOON_SECONDS)) is not None:
+                    pump.end()
+                    self.work.log.flush()
+                    return ended, pump
             except Unavailable as error:
                 if error.cause != Cause.RUNNER_LOST or self.over.wait(1.0):
                     raise
-                self.lost_daemon = True
-                continue
-            if ended is not None:
-                pump.end()
-                self.work.log.flush()
-                return ended, pump
+            self.lost_daemon = True
         raise Unavailable(
             "the Docker engine did not come back", hint="look at the daemon's log", cause=Cause.RUNNER_LOST
         )

@@ -18,6 +18,8 @@ from pipeline.model import Status
 from pipeline.settings import passed_on
 from runners import process
 from runners.stages import Work
+from runners.stages import run as run_stage
+from tests.runners.go_between import GoBetween
 from tests.runners.stage_dies_here import take_over
 from tests.runners.stage_stand import Done, Stand, standing
 
@@ -159,3 +161,47 @@ def _remove_when_begun(stand: Stand, work: Work) -> None:
         if line.text == "begun":
             stand.engine.remove(work.key)
             return
+
+
+def test_a_daemon_that_is_away_for_a_moment_costs_no_line(tmp_path):
+    between = GoBetween(tmp_path / "docker.sock")
+    try:
+        with standing(tmp_path, PIPE_ENGINE=between.url) as stand:
+            stand.accept({"one": {"run": ["for n in $(seq 1 40); do echo line $n; sleep 0.05; done; exit 5"]}})
+            work = stand.work()
+            threading.Thread(target=_cut_when_begun, args=(stand, work, between), daemon=True).start()
+            outcome = stand.do(work)
+            assert outcome.exit_code == 5
+            assert output(stand, work) == [f"line {n}" for n in range(1, 41)]
+            assert stand.left() == []
+    finally:
+        between.cut()
+
+
+def _cut_when_begun(stand: Stand, work: Work, between: GoBetween) -> None:
+    for line in logs.follow(stand.settings, work.attempt.id):
+        if line.text == "line 5":
+            between.cut()
+            break
+    threading.Event().wait(0.5)
+    between.open()
+
+
+def test_a_daemon_that_does_not_come_back_is_the_machines_doing(tmp_path, monkeypatch):
+    between = GoBetween(tmp_path / "docker.sock")
+    monkeypatch.setattr(run_stage, "_RECONNECTS", 2)
+    with standing(tmp_path, PIPE_ENGINE=between.url) as stand:
+        stand.accept({"one": {"run": ["echo line 1; sleep 60"]}})
+        work = stand.work()
+        threading.Thread(target=_cut_for_good, args=(stand, work, between), daemon=True).start()
+        with pytest.raises(Unavailable) as caught:
+            stand.do(work)
+        assert caught.value.cause == "runner_lost"
+        between.open()
+    between.cut()
+
+
+def _cut_for_good(stand: Stand, work: Work, between: GoBetween) -> None:
+    for _ in logs.follow(stand.settings, work.attempt.id):
+        between.cut()
+        return
