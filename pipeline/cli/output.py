@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline import logs, runs
 from pipeline.cli.view_board import Board, Event, Output
 from pipeline.cli.view_text import clock, harmless
 
@@ -29,28 +29,37 @@ def dump(
     as_json: bool,
 ) -> None:
     """Print what is stored of these stages."""
-    from pipeline import logs, runs
-
-    colour = sys.stdout.isatty() and settings.colour
     for stage in stages:
         attempts = [a for a in runs.attempts(db, stage.id) if attempt in (None, a.number)][-1:]
         lead = f"{stage.name} | " if len(stages) > 1 else ""
         for row in attempts:
-            lines: Iterable[Line] = logs.read(settings, row.id)
-            for line in deque(lines, maxlen=last) if last else lines:
+            if last is None and not times and not as_json:
+                _pour(settings, row.id, lead)
+                continue
+            for line in logs.tail(settings, row.id, last) if last else logs.read(settings, row.id):
                 if as_json:
                     fields = {"stage": stage.name, "attempt": row.number, "line": line.number}
-                    sys.stdout.write(
-                        json.dumps({**fields, "stream": line.stream, "text": line.text, "at": line.at}) + "\n"
-                    )
+                    told = {**fields, "stream": line.stream, "text": line.text, "at": line.at}
+                    sys.stdout.write(json.dumps(told) + "\n")
                 else:
-                    _write(line, lead, times=times, colour=colour)
+                    _write(settings, line, lead, times=times)
     sys.stdout.flush()
 
 
-def _write(line: Line, lead: str, *, times: bool, colour: bool) -> None:
+def _pour(settings: Settings, attempt: int, lead: str) -> None:
+    """Print a whole log in large pieces: a gigabyte is not looked at line by line."""
+    for chunk in logs.chunks(settings, attempt):
+        text = harmless(chunk.text().decode(errors="replace").removesuffix("\n"), colour=_colour(settings))
+        sys.stdout.write(lead + text.replace("\n", "\n" + lead) + "\n")
+
+
+def _colour(settings: Settings) -> bool:
+    return sys.stdout.isatty() and settings.colour
+
+
+def _write(settings: Settings, line: Line, lead: str, *, times: bool) -> None:
     when = f"{clock(line.at)}  " if times else ""
-    sys.stdout.write(f"{lead}{when}{harmless(line.text, colour=colour)}\n")
+    sys.stdout.write(f"{lead}{when}{harmless(line.text, colour=_colour(settings))}\n")
 
 
 def follow(db: Database, settings: Settings, run: Run, stages: set[int], *, as_json: bool) -> int:
@@ -58,7 +67,7 @@ def follow(db: Database, settings: Settings, run: Run, stages: set[int], *, as_j
     from pipeline.cli.exits import of_status
     from pipeline.cli.view_follow import Follower
 
-    view = _Tail(colour=sys.stdout.isatty() and settings.colour, single=len(stages) == 1, as_json=as_json)
+    view = _Tail(colour=_colour(settings), single=len(stages) == 1, as_json=as_json)
     return of_status(Follower(db, settings, run.id, view, only=stages).follow().status)
 
 
