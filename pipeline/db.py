@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
-from pipeline.bell import CHANNEL, Bell
-from pipeline.dialects import TURN, connect, refusal, shown
+from pipeline.bell import CHANNEL
+from pipeline.dialects import TURN, Connected, connect, refusal, shown
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Table
 
     from pipeline.settings import Settings
 
@@ -32,13 +32,13 @@ HEAD = "0002"  # the newest revision in `migrations`; a test compares
 class Database:
     """The record of one installation. Threads may share it; forked children may not."""
 
-    def __init__(self, url: str, writer: Engine, reader: Engine, bell: Bell, clock: Callable[[], float] | None) -> None:
-        """Take what `open` has made."""
+    def __init__(self, url: str, connected: Connected, clock: Callable[[], float] | None) -> None:
+        """Take what `at` has connected to."""
         self.url = url
-        self.dialect = writer.dialect.name
-        self.bell = bell
+        self.dialect = connected.writer.dialect.name
+        self.bell = connected.bell
         self.installation = ""
-        self._writer, self._reader = writer, reader
+        self._writer, self._reader, self._durably = connected.writer, connected.reader, connected.durably
         self._turn = threading.Lock()
         self._turn_of: int | None = None
         self._clock = clock
@@ -62,8 +62,7 @@ class Database:
         """Open the record at a URL; see `open`."""
         db: Database | None = None
         with _refusals(url):
-            writer, reader, bell = connect(url, busy_seconds)
-            db = cls(url, writer, reader, bell, clock)
+            db = cls(url, connect(url, busy_seconds), clock)
             try:
                 db._check()
                 db._set_clock()
@@ -73,11 +72,12 @@ class Database:
         return db
 
     @contextmanager
-    def write(self, *, serial: bool = True) -> Iterator[Connection]:
+    def write(self, *, serial: bool = True, durable: bool = True) -> Iterator[Connection]:
         """Give a transaction that may write; commit at the end, roll back on any error; ring the bell.
 
         `serial=False` takes no turn among PostgreSQL's writers and rings no bell: for claims and heartbeats,
-        which touch one row each. Transactions do not nest. Raises Unavailable.
+        which touch one row each. `durable=False` lets SQLite make it safe against power loss only together with the
+        next durable commit. Transactions do not nest. Raises Unavailable.
         """
         if self._turn_of == threading.get_ident():
             raise RuntimeError("a transaction inside a transaction: pass `tx` down instead")
@@ -86,12 +86,16 @@ class Database:
             self._turn.acquire()
             self._turn_of = threading.get_ident()
         try:
+            if not durable:
+                self._durably(False)
             with _refusals(self.url), self._writer.begin() as tx:
                 if serial and not alone:
                     self._take_turn(tx)
                 tx.info["clock"] = self.now
                 yield tx
         finally:
+            if not durable:
+                self._durably(True)
             if alone:
                 self._turn_of = None
                 self._turn.release()

@@ -10,6 +10,8 @@ import os
 import select
 import sqlite3
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event, exc, make_url
@@ -21,8 +23,18 @@ from pipeline.errors import Unavailable
 TURN = 7309451  # the advisory lock that PostgreSQL's writers take, one after the other
 
 
-def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
-    """Return the engine for writing, the one for reading, and the bell. Raises Unavailable."""
+@dataclass(frozen=True)
+class Connected:
+    """A database as `db` uses it: where to write, where to read, what rings, and how safe a commit is."""
+
+    writer: Engine
+    reader: Engine
+    bell: Bell
+    durably: Callable[[bool], None]  # whether the next commits survive a power loss by themselves
+
+
+def connect(url: str, busy_seconds: float) -> Connected:
+    """Connect to a database. Raises Unavailable."""
     if url.startswith("sqlite:"):
         return _sqlite(url, busy_seconds)
     if url.startswith(("postgres:", "postgresql:", "postgresql+psycopg:")):
@@ -33,7 +45,7 @@ def connect(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
     )
 
 
-def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
+def _sqlite(url: str, busy_seconds: float) -> Connected:
     path = _path(url)
     if path.name in ("", ":memory:"):
         raise Unavailable("a record in memory is none", hint="write sqlite:////absolute/path in PIPE_DATABASE_URL")
@@ -72,7 +84,10 @@ def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
             while watch:
                 watch.pop().close()
 
-    return writer, reader, Bell(glance=glance, let_go=let_go)
+    def durably(safe: bool) -> None:
+        first.execute(f"PRAGMA synchronous={'FULL' if safe else 'NORMAL'}")
+
+    return Connected(writer, reader, Bell(glance=glance, let_go=let_go), durably)
 
 
 def _sqlite_connection(path: Path, busy_seconds: float, *pragmas: str) -> sqlite3.Connection:
@@ -86,7 +101,7 @@ def _sqlite_connection(path: Path, busy_seconds: float, *pragmas: str) -> sqlite
     return connection
 
 
-def _postgresql(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
+def _postgresql(url: str, busy_seconds: float) -> Connected:
     parsed = make_url(url).set(drivername="postgresql+psycopg")
     # A writer that was stopped in the middle must not stop everybody for ever: the server ends its session.
     waits = f"-c lock_timeout={int(busy_seconds * 1000)} -c idle_in_transaction_session_timeout=60000"
@@ -102,7 +117,8 @@ def _postgresql(url: str, busy_seconds: float) -> tuple[Engine, Engine, Bell]:
         ) from error
 
     listener = _Listener(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
-    return engine, engine, Bell(listen=listener.listen, let_go=listener.let_go)
+    bell = Bell(listen=listener.listen, let_go=listener.let_go)
+    return Connected(engine, engine, bell, lambda safe: None)
 
 
 class _Listener:

@@ -46,7 +46,7 @@ class Lease:
 
     def renew(self) -> None:
         """Extend the lease from now. Raises LeaseLost."""
-        with self.db.write(serial=False) as tx:
+        with self.db.write(serial=False, durable=False) as tx:
             done = tx.execute(update(jobs).where(self._mine()).values(lease_until=self.db.now() + self.lease_seconds))
             if done.rowcount != 1:
                 raise self._lost()
@@ -65,7 +65,8 @@ class Lease:
             raise self._lost()
 
     def _mine(self) -> ColumnElement[bool]:
-        return and_(jobs.c.id == self.job_id, jobs.c.status == JobStatus.RUNNING, jobs.c.token == self.token)
+        mine = and_(jobs.c.token == self.token, jobs.c.owner == self.owner)
+        return and_(jobs.c.id == self.job_id, jobs.c.status == JobStatus.RUNNING, mine)
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"{self.owner} lost job {self.job_id} ({self.kind} {self.ref}, token {self.token})")
@@ -177,7 +178,7 @@ def _take(db: Database, job_id: int, owner: str, lease_seconds: float) -> Lease 
         .returning(jobs.c.kind, jobs.c.ref, jobs.c.run_id, jobs.c.token, jobs.c.losses)
     )
     try:
-        with db.write(serial=False) as tx:
+        with db.write(serial=False, durable=False) as tx:  # beginning the job makes it durable
             row = tx.execute(change).first()
     except exc.IntegrityError:  # two took jobs of one lock at the same instant: the index let one through
         return None

@@ -55,6 +55,20 @@ def test_a_reader_is_not_blocked_by_a_writer_and_does_not_see_half_of_it(db):
         assert len(connection.execute(select(schema.outbox.c.id)).all()) == 1
 
 
+def test_only_what_may_be_lost_with_the_power_is_written_less_safely(sqlite_db):
+    def safety(tx):
+        return tx.exec_driver_sql("PRAGMA synchronous").scalar()
+
+    with sqlite_db.write() as tx:
+        assert safety(tx) == 2  # FULL
+    with sqlite_db.write(durable=False) as tx:
+        assert safety(tx) == 1  # NORMAL
+    with pytest.raises(ZeroDivisionError), sqlite_db.write(durable=False):
+        raise ZeroDivisionError
+    with sqlite_db.write() as tx:
+        assert safety(tx) == 2
+
+
 def test_writers_take_turns_so_reading_before_writing_is_safe(db):
     with db.write() as tx:
         tx.execute(schema.outbox.insert().values(topic="0", subject="", body={}, created_at=1.0))
