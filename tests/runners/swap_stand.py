@@ -57,9 +57,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.answer(404, str(error))
         if self.path.startswith("/env/"):
             return self.answer(200, os.environ.get(self.path.split("/")[2], ""))
+        if self.path.startswith("/stream/"):
+            return self.stream(int(self.path.split("/")[2]))
         if self.path.startswith("/slow/"):
             time.sleep(float(self.path.split("/")[2]))
         self.answer(500 if how == "breaks" else 200, os.environ["PIPE_COLOUR"] + " " + os.environ["PIPE_RUN"])
+    def do_POST(self):
+        order = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        print("order", order, flush=True)
+        self.answer(200, order)
+    def stream(self, ticks):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        for tick in range(ticks):
+            self.wfile.write(b"data: %d\\n\\n" % tick)
+            time.sleep(0.2)
     def log_message(self, *args):
         pass
 class Server(http.server.ThreadingHTTPServer):
