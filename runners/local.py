@@ -116,10 +116,10 @@ class Local:
 
     def quiet(self, run_id: int) -> bool:
         """Tell whether nothing more happens to a run by itself: it is over, or it waits for a person."""
-        run = runs.get(self.db, run_id)
-        if run.status.final:
-            return True
-        return run.status == Status.WAITING and self.worker.idle and queue.pending(self.db, scope=self.scope) == 0
+        # Idleness is looked at first: a job that ends between the two looks has moved the run by then.
+        idle = self.worker.idle and queue.pending(self.db, scope=self.scope) == 0
+        status = runs.get(self.db, run_id).status
+        return status.final or (status == Status.WAITING and idle)
 
     def alive(self, scope: str) -> bool:
         """Tell whether the process of a scope still lives."""

@@ -98,6 +98,8 @@ def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> in
     with Interrupts(lambda: _cancel(local, run, view)) as interrupts:
         while True:
             now = follower.follow(until=still)
+            if not now.status.final and runs.get(local.db, now.id).status.final:
+                continue  # it ended while it was being looked at: the rest is to be told
             if now.status.final or interrupts.heard or not _decide(local, now, view, style):
                 break
     view.close(time.time())

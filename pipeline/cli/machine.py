@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
     from runners.engines import Engine
 
+_RETIRE_SECONDS = 120
 _GLYPHS = {"ok": ("✓", "good"), "warn": ("!", "warn"), "fail": ("✗", "bad")}
 
 
@@ -78,9 +80,9 @@ pipe gc
 def gc(settings: Settings, dry_run: bool) -> None:
     """Remove what runs left behind and is no longer needed.
 
-    Containers and workspaces of runs that are over (`pipe shell` into them ends with that), artifacts that have
-    expired, and beyond the disk budget the images and build cache that were unused the longest. What is live, warm or
-    under way, and what is not of this installation, is never touched.
+    Containers and workspaces of runs that are over (`pipe shell` into them ends with that), old colours whose
+    time is over, artifacts that have expired, and beyond the disk budget the images and build cache that were
+    unused the longest. What is live, warm or under way, and what is not of this installation, is never touched.
     """
     from pipeline import artifacts
     from pipeline.cli.opening import at_work
@@ -92,11 +94,34 @@ def gc(settings: Settings, dry_run: bool) -> None:
             click.echo(f"{'would remove' if dry_run else 'removing'} the {one.kind} {one.name} of run {one.run}")
             if not dry_run:
                 leftovers.remove(settings, engine, one)
+        if not dry_run:
+            _retire(settings, db)
         trimmed = _trim(settings, db, engine, dry_run)
         if not dry_run:
             click.echo(_tidied(len(found), artifacts.expire(db, settings), trimmed))
         elif not found and not trimmed:
             click.echo("there is nothing to remove")
+
+
+def _retire(settings: Settings, db: Database) -> None:
+    """Do what has fallen due since the last command that worked: old colours whose time is over."""
+    from pipeline import queue
+    from pipeline.cli.local import here
+
+    def due(db: Database) -> bool:
+        first = queue.next_due(db)
+        return first is not None and first <= db.now()
+
+    if not due(db):
+        return
+    click.echo("retiring the old colours whose time is over")
+    give_up = time.monotonic() + _RETIRE_SECONDS  # what another process holds is that one's to finish
+    with here(settings) as local:
+        while time.monotonic() < give_up:
+            heard = local.db.bell.count()
+            if local.worker.idle and not due(local.db):
+                return
+            local.db.bell.wait(heard, timeout=0.5)
 
 
 def _trim(settings: Settings, db: Database, engine: Engine, dry_run: bool) -> int:
