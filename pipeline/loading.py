@@ -17,7 +17,6 @@ from pipeline import files, yamltree
 from pipeline.definition import Definition
 from pipeline.mistakes import Mistake, WrongDefinition
 from pipeline.positions import Positions
-from pipeline.wording import worded
 from pipeline.yamltree import Mapping
 
 if TYPE_CHECKING:
@@ -97,6 +96,8 @@ def _validated(model: Any, tree: Any, positions: Positions) -> tuple[Any, list[M
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
+        from pipeline.wording import worded  # only a wrong file pays for it
+
         return None, worded(error, model, positions)
 
 

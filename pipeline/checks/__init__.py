@@ -7,7 +7,7 @@ name), `values` (matrix, schedules, names and paths), `environments` (the operat
 
 from __future__ import annotations
 
-from pipeline.checks import flow, references, values
+from pipeline.checks import flow, values
 from pipeline.checks.finder import Finder
 from pipeline.definition import Definition
 from pipeline.mistakes import Mistake
@@ -21,5 +21,14 @@ def definition_mistakes(
     finder = Finder(definition, positions, texts, broken)
     flow.check(finder)
     values.check(finder)
-    references.check(finder)
+    if _has_expressions(definition, texts):
+        from pipeline.checks import references  # most files do without
+
+        references.check(finder)
     return finder.found
+
+
+def _has_expressions(definition: Definition, texts: dict[str, str]) -> bool:
+    if any("${{" in text for text in texts.values()):
+        return True
+    return any(item.if_ is not None for stage in definition.stages.values() for item in stage.when)

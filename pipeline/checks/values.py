@@ -9,10 +9,9 @@ from typing import Any
 
 from pipeline.checks.finder import Finder
 from pipeline.definition import Matrix, Push, Ready, Stage
-from pipeline.inputs import input_flaw
 from pipeline.matrix import MAX_COMBINATIONS, axes, combinations, size
+from pipeline.occasions import Input, ScheduleTrigger
 from pipeline.positions import Path
-from pipeline.triggers import cron_flaw, timezone_flaw
 
 # Whoever may set these says what programs do, also those of others: shells, loaders, interpreters.
 TAKEN = frozenset(
@@ -62,20 +61,34 @@ def check(finder: Finder) -> None:
     for name, stage in finder.stages():
         _stage(finder, ("stages", name), stage)
     on = finder.definition.on
-    for index, schedule in enumerate(on.schedule):
+    if on.schedule:
+        _schedule(finder, on.schedule)
+    if on.manual:
+        _inputs(finder, on.manual.inputs)
+    _env(finder, ("env",), finder.definition.env)
+    _ready_of(finder, ("app", "accessories"), finder.definition.app.accessories if finder.definition.app else {})
+
+
+def _schedule(finder: Finder, schedules: list[ScheduleTrigger]) -> None:
+    from pipeline.triggers import cron_flaw, timezone_flaw
+
+    for index, schedule in enumerate(schedules):
         if flaw := cron_flaw(schedule.cron):
             finder.wrong(("on", "schedule", index, "cron"), flaw, _CRON_HINT)
         if flaw := timezone_flaw(schedule.timezone):
             finder.wrong(("on", "schedule", index, "timezone"), flaw, "a name such as Europe/Berlin")
-    for name, wanted in (on.manual.inputs if on.manual else {}).items():
+
+
+def _inputs(finder: Finder, inputs: dict[str, Input]) -> None:
+    from pipeline.inputs import input_flaw
+
+    for name, wanted in inputs.items():
         path = ("on", "manual", "inputs", name)
         _variable(finder, path, name.upper().replace("-", "_"), "input")
         if wanted.type == "choice" and not wanted.options:
             finder.wrong(path, "a `choice` needs `options`", key=True)
         elif wanted.default is not None and (flaw := input_flaw(wanted, wanted.default)):
             finder.wrong((*path, "default"), f"the default of `{name}` {flaw}")
-    _env(finder, ("env",), finder.definition.env)
-    _ready_of(finder, ("app", "accessories"), finder.definition.app.accessories if finder.definition.app else {})
 
 
 _CRON_HINT = "minute hour day month weekday, like 0 3 * * 1-5"

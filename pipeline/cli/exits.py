@@ -6,8 +6,10 @@ Scripts rely on these numbers: they change with a major version only.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from pipeline.model import Status
+if TYPE_CHECKING:
+    from pipeline.model import Status
 
 
 class Exit(IntEnum):
@@ -21,13 +23,13 @@ class Exit(IntEnum):
     CANCELLED = 130  # somebody cancelled it, as with Ctrl-C
 
 
-_OF_STATUS = {
-    Status.SUCCEEDED: Exit.DONE,
-    Status.SKIPPED: Exit.DONE,
-    Status.FAILED: Exit.FAILED,
-    Status.ERRORED: Exit.ERRORED,
-    Status.WAITING: Exit.WAITING,
-    Status.CANCELLED: Exit.CANCELLED,
+_OF_STATUS = {  # by the text of model.Status, which starting `pipe` need not load
+    "succeeded": Exit.DONE,
+    "skipped": Exit.DONE,
+    "failed": Exit.FAILED,
+    "errored": Exit.ERRORED,
+    "waiting": Exit.WAITING,
+    "cancelled": Exit.CANCELLED,
 }
 
 

@@ -118,7 +118,7 @@ def _as_json(verdict: Verdict) -> None:
 
 
 def _as_text(verdict: Verdict) -> None:
-    from pipeline.cli.tables import painted
+    from pipeline.cli.colours import painted
     from pipeline.cli.view_text import counted
     from pipeline.mistakes import SHOWN, render
 

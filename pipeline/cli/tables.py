@@ -8,18 +8,10 @@ from collections.abc import Sequence
 
 import click
 
+from pipeline.cli.colours import painted
 from pipeline.cli.view_text import harmless, shortened, wide
 from pipeline.cli.view_tree import GLYPHS, Line
 from pipeline.model import Status
-
-_COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "busy": "cyan"}
-
-
-def painted(text: str, style: str) -> str:
-    """Return the text in a style of the views' layouts (`good`, `dim`, `bold bad`, ...)."""
-    words = style.split()
-    colour = next((_COLOURS[word] for word in words if word in _COLOURS), None)
-    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None) if words else text
 
 
 def say(line: Line) -> None:

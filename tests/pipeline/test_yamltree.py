@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -241,3 +243,19 @@ def test_a_link_inside_the_repository_is_followed(tmp_path: Path) -> None:
     (tmp_path / "ci" / "real.yml").write_text("version: 1\nname: x\nstages: {a: {image: b:1, run: c}}\n")
     (tmp_path / "pipe.yml").symlink_to("ci/real.yml")
     assert load(tmp_path / "pipe.yml").definition.name == "x"
+
+
+@pytest.mark.parametrize("name", ["brackets 50000", "laughs", "merges 7 by 7", "flat mapping", "huge"])
+def test_the_command_itself_refuses_a_bomb_in_a_quarter_of_a_second_and_64_mib(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pipe.yml").write_text(BOMBS[name])
+    spent = []
+    for _ in range(3):  # the machine may be busy with other tests: the best of three is ours
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "lint", str(tmp_path / "pipe.yml")], stdout=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 2
+        assert used.ru_maxrss * 1024 < MOST_BYTES
+        spent.append(used.ru_utime + used.ru_stime)
+    assert min(spent) < MOST_SECONDS
