@@ -36,6 +36,9 @@ def record(
     with lease.db.write() as tx:
         lease.guard(tx)
         tx.execute(delete(builds).where(builds.c.stage_id == lease.ref))
+        # only the last build of a line is compared with: what went into those before it is not kept
+        same = (builds.c.pipeline == pipeline) & (builds.c.base == base) & (builds.c.branch == branch)
+        tx.execute(update(builds).where(same).values(files={}))
         now = moment(tx)
         row = {
             "stage_id": lease.ref,
@@ -73,18 +76,23 @@ def use(db: Database, image_id: str) -> None:
 def images(db: Database) -> list[tuple[str, float, int]]:
     """Return (image id, last use, size in bytes) of every image built here, the longest unused first."""
     last = func.max(builds.c.used_at).label("last")
-    query = select(builds.c.image_id, last, func.max(builds.c.size_bytes)).group_by(builds.c.image_id).order_by(last)
+    query = (
+        select(builds.c.image_id, last, func.max(builds.c.size_bytes))
+        .where(builds.c.image_id != "")
+        .group_by(builds.c.image_id)
+        .order_by(last)
+    )
     with db.read() as connection:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def instructions(db: Database) -> set[str]:
-    """Return every instruction that a build here has carried out, as the builder names it."""
+def steps(db: Database) -> list[Mapping[str, Any]]:
+    """Return every step of every build here, as it was recorded."""
     with db.read() as connection:
-        return {str(step["text"]) for steps in connection.scalars(select(builds.c.steps)) for step in steps}
+        return [step for found in connection.scalars(select(builds.c.steps)) for step in found]
 
 
 def forget(db: Database, image_id: str) -> None:
-    """Forget the builds of an image that is gone."""
+    """Note that an image is gone. How it was built stays known: its layers may still be in the builder's cache."""
     with db.write() as tx:
-        tx.execute(delete(builds).where(builds.c.image_id == image_id))
+        tx.execute(update(builds).where(builds.c.image_id == image_id).values(image_id=""))

@@ -58,6 +58,8 @@ class Line:
     seconds: float  # that it took now
     cost_seconds: float  # that it took when it was last carried out
     why: str  # it was carried out
+    started: float  # by the builder's clock
+    finished: float  # when the whole build was
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data."""
@@ -103,6 +105,8 @@ class Report:
 def report(steps: Iterable[Step], now: Inputs, before: Inputs | None, recorded: Iterable[Mapping[str, Any]]) -> Report:
     """Compare a build with the one before; `before` is None when there was none on this branch or the default one."""
     costs = {(str(line["stage"]), str(line["text"])): float(line["cost_seconds"]) for line in recorded}
+    steps = list(steps)
+    finished = max((step.completed for step in steps), default=0.0)
     lines: list[Line] = []
     missed: list[str] = []
     for step in _in_order(steps):
@@ -113,7 +117,8 @@ def report(steps: Iterable[Step], now: Inputs, before: Inputs | None, recorded: 
         if not hit and not is_base(step):
             missed.append(step.stage)
         cost = costs.get(key, 0.0) if hit else step.seconds
-        lines.append(Line(step.stage, step.text, hit, round(step.seconds, 3), round(cost, 3), why))
+        took = round(step.seconds, 3)
+        lines.append(Line(step.stage, step.text, hit, took, round(cost, 3), why, step.started, finished))
     return Report(tuple(lines))
 
 

@@ -8,7 +8,7 @@ stay is the caller's to say: what is live or warm somewhere, and the releases be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _SERVED = (PromotionStatus.LIVE, PromotionStatus.REPLACED, PromotionStatus.ROLLED_BACK)
 _RELEASES = 5  # of each environment, the newest first
 _MOST_ENTRIES = 500  # of the build cache that go in one pass
+_TURNS = 3
+_WORTH_BYTES = 64 << 10  # smaller entries win nothing
+_SLACK_SECONDS = 3.0
 
 
 @dataclass
@@ -51,18 +54,26 @@ def trim(
     `keep` is given an image id and says whether it must stay; images of any container stay as well.
     With `dry_run` it only tells what would go.
     """
+    done = Trimmed()
+    for turn in range(_TURNS):  # a layer that an image leaves may still be the cache's, and is met again there
+        removed = len(done.images), done.cache_entries
+        total = _turn(store, db, budget_bytes, keep, dry_run, done)
+        done.before_bytes = done.before_bytes if turn else total
+        if dry_run or (len(done.images), done.cache_entries) == removed:
+            break
+    return done
+
+
+def _turn(
+    store: ImageStore, db: Database, budget_bytes: int, keep: Callable[[str], bool], dry_run: bool, done: Trimmed
+) -> int:
+    """Measure what is there, remove what is too much, and return what was measured."""
     ours = store.listing({images.INSTALLATION: db.installation})
     weight = _Weight(store, ours)
-    known = builds.instructions(db)
-    entries = [entry for entry in store.cache_entries() if _is_ours(entry, known, db.installation)]
-    done = Trimmed(before_bytes=weight.total + sum(entry.size_bytes for entry in entries))
-    done.after_bytes = done.before_bytes
-    used = {image: last for image, last, _ in builds.images(db)}
-    busy = store.in_use()
-    candidates = [_Candidate(used.get(image.id, image.created_at), image=image) for image in ours]
-    candidates = [c for c in candidates if c.image and c.image.id not in busy and not keep(c.image.id)]
-    candidates += [_Candidate(entry.used_at, entry=entry) for entry in entries if not entry.in_use]
-    for candidate in sorted(candidates, key=lambda candidate: candidate.used_at):
+    known = _Known(builds.steps(db), db.installation)
+    entries = [entry for entry in store.cache_entries() if entry.size_bytes >= _WORTH_BYTES and known.made(entry)]
+    total = done.after_bytes = weight.total + sum(entry.size_bytes for entry in entries)
+    for candidate in _candidates(store, db, ours, entries, keep):
         if done.after_bytes <= budget_bytes:
             break
         if candidate.image:
@@ -71,7 +82,19 @@ def trim(
             won = candidate.entry.size_bytes if dry_run else store.remove_cache_entry(candidate.entry.id)
             done.cache_entries += won > 0
             done.after_bytes -= won
-    return done
+    return total
+
+
+def _candidates(
+    store: ImageStore, db: Database, ours: list[Stored], entries: list[CacheEntry], keep: Callable[[str], bool]
+) -> list[_Candidate]:
+    """Return what may go, the longest unused first."""
+    used = {image: last for image, last, _ in builds.images(db)}
+    busy = store.in_use()
+    free = [image for image in ours if image.id not in busy and not keep(image.id)]
+    found = [_Candidate(used.get(image.id, image.created_at), image=image) for image in free]
+    found += [_Candidate(entry.used_at, entry=entry) for entry in entries if not entry.in_use]
+    return sorted(found, key=lambda candidate: candidate.used_at)
 
 
 def must_stay(db: Database, engine: Engine) -> set[str]:
@@ -144,21 +167,40 @@ def _layers(history: list[dict[str, Any]]) -> list[tuple[str, int]]:
     return found
 
 
-def _is_ours(entry: CacheEntry, instructions: set[str], installation: str) -> bool:
-    text = entry.description
-    if f"{installation[:8]}-" in text and "cached mount" in text:
-        return True
-    if text.startswith("mount / from exec "):
-        return any(_ran(text) == _run(instruction) for instruction in instructions if instruction.startswith("RUN "))
-    return text.startswith("[") and text.partition("] ")[2] in instructions
+class _Known:
+    """Which entries of the builder's cache come from builds of ours, which it does not say by itself.
 
+    An entry is ours when an instruction of its text was carried out by us while the entry was made, and was the last
+    to use it. Our cache mounts carry our name.
+    """
 
-def _ran(description: str) -> str:
-    return description.removeprefix("mount / from exec ").removeprefix("/bin/sh -c ")
+    def __init__(self, steps: Iterable[Mapping[str, Any]], installation: str) -> None:
+        self._installation = installation[:8]
+        self._times: dict[str, list[tuple[float, float]]] = {}
+        for step in steps:
+            window = (float(step["started"]) - _SLACK_SECONDS, float(step["finished"]) + _SLACK_SECONDS)
+            self._times.setdefault(_run(str(step["text"])), []).append(window)
+
+    def made(self, entry: CacheEntry) -> bool:
+        """Tell whether an entry is ours."""
+        text = entry.description
+        if "cached mount" in text:
+            return f'with id "{self._installation}-' in text
+        if text.startswith("mount / from exec "):
+            text = text.removeprefix("mount / from exec ").removeprefix("/bin/sh -c ")
+        elif text.startswith("["):
+            text = text.partition("] ")[2]
+        else:
+            return False
+        windows = self._times.get(text, ())
+        return all(any(begin <= at <= end for begin, end in windows) for at in (entry.created_at, entry.used_at))
 
 
 def _run(instruction: str) -> str:
-    rest = instruction.removeprefix("RUN ")
+    """Return what a RUN runs, without its options; another instruction as it is."""
+    verb, _, rest = instruction.partition(" ")
+    if verb != "RUN":
+        return instruction
     while rest.startswith("--"):
         rest = rest.partition(" ")[2].lstrip()
     return rest

@@ -43,6 +43,7 @@ class CacheEntry:
     id: str
     description: str
     size_bytes: int
+    created_at: float
     used_at: float
     in_use: bool
 
@@ -201,6 +202,7 @@ def _cached(entry: Mapping[str, Any]) -> CacheEntry:
         id=str(entry["ID"]),
         description=str(entry.get("Description") or ""),
         size_bytes=int(entry.get("Size") or 0),
+        created_at=_moment(str(entry.get("CreatedAt") or "")),
         used_at=_moment(str(entry.get("LastUsedAt") or entry.get("CreatedAt") or "")),
         in_use=bool(entry.get("InUse")),
     )

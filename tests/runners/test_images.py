@@ -38,23 +38,26 @@ def test_only_names_that_we_gave_are_ours(name, ours):
 
 
 @pytest.mark.parametrize(
-    ("description", "ours"),
+    ("description", "created", "used", "ours"),
     [
-        ("[runtime 3/3] COPY app.py .", True),
-        ("[5/9] COPY app.py .", True),
-        ("mount / from exec /bin/sh -c make all", True),
-        ('cached mount /c from exec /bin/sh -c x with id "01234567-hello-trusted//c"', True),
-        ('cached mount /c from exec /bin/sh -c x with id "89abcdef-hello-trusted//c"', False),
-        ("mount / from exec /bin/sh -c make", False),
-        ("[1/2] COPY other .", False),
-        ("local source for context", False),
-        ("pulled from docker.io/library/debian", False),
+        ("[runtime 3/3] COPY app.py .", 105, 205, True),  # made by our first build, last used by our second
+        ("[5/9] COPY app.py .", 105, 150, False),  # somebody else used it since
+        ("[5/9] COPY app.py .", 50, 105, False),  # somebody else made it
+        ("mount / from exec /bin/sh -c make all", 105, 106, True),
+        ("mount / from exec /bin/sh -c make", 105, 106, False),
+        ("[1/2] COPY other .", 105, 106, False),
+        ('cached mount /c from exec /bin/sh -c x with id "01234567-hello-trusted//c"', 1, 2, True),
+        ('cached mount /c from exec /bin/sh -c x with id "89abcdef-hello-trusted//c"', 105, 106, False),
+        ("local source for context", 105, 106, False),
+        ("pulled from docker.io/library/debian", 105, 106, False),
     ],
 )
-def test_only_cache_of_our_instructions_is_ours(description, ours):
-    known = {"COPY app.py .", "RUN --mount=type=cache,target=/c --network=none make all"}
-    entry = CacheEntry("id", description, 1, 1.0, False)
-    assert image_budget._is_ours(entry, known, "0123456789") == ours
+def test_only_cache_that_our_builds_made_and_last_used_is_ours(description, created, used, ours):
+    texts = ("COPY app.py .", "RUN --mount=type=cache,target=/c --network=none make all")
+    times = ((100.0, 110.0), (200.0, 210.0))
+    steps = [{"text": text, "started": begin, "finished": end} for text in texts for begin, end in times]
+    entry = CacheEntry("id", description, 1, created, used, False)
+    assert image_budget._Known(steps, "0123456789").made(entry) == ours
 
 
 @pytest.fixture
@@ -101,6 +104,7 @@ def test_without_a_budget_all_that_may_go_goes_with_its_cache(place):
             place.store.remove(name)
     done = image_budget.trim(place.store, place.db, budget_bytes=0, keep=lambda image: False)
     assert done.images == [image]
+    assert done.cache_entries >= 1  # the layer's own, once no image holds it
 
 
 @pytest.mark.docker
