@@ -212,7 +212,7 @@ def _refuse(
     if standing.paused:
         raise Conflict(
             f"{standing.key} needs attention before anything is promoted to it",
-            hint="`pipe env` tells what happened; a rollback, or resuming it by hand, opens it again",
+            hint=f"`pipe env {standing.name}` tells what happened; a rollback, or `--resume` there, opens it again",
         )
     refuse_older(tx, standing, run.id)
     if wrong := refusals(tx, standing, run, release, policy):

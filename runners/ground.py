@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import environments
 from pipeline.environments import Standing
 from pipeline.errors import DefinitionError
-from runners.routers import Route, Router, ports
+from runners.routers import Pointing, Route, Router, ports
 from runners.targets import Place, Target
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ class Ground:
 def of(hands: Hands, standing: Standing) -> Ground:
     """Return the ground of an environment. Raises DefinitionError for a kind of target that is not there yet."""
     target, router = _kinds(hands, standing)
-    key = standing.key
-    host = str((standing.spec.get("public") or {}).get("host") or "")
     return Ground(
         standing=standing,
         target=target,
@@ -51,14 +49,29 @@ def of(hands: Hands, standing: Standing) -> Ground:
             installation=hands.db.installation,
             subnet=standing.subnet,
         ),
-        route=Route(
-            key=key,
-            port=0 if host else standing.port,
-            host=host,
-            preview_port=standing.preview_port,
-            gateway=str(ipaddress.ip_network(standing.subnet)[1]),
-        ),
+        route=route_of(standing),
     )
+
+
+def route_of(standing: Standing) -> Route:
+    """Return an environment as its router sees it."""
+    host = str((standing.spec.get("public") or {}).get("host") or "")
+    return Route(
+        key=standing.key,
+        port=0 if host else standing.port,
+        host=host,
+        preview_port=standing.preview_port,
+        gateway=str(ipaddress.ip_network(standing.subnet)[1]),
+    )
+
+
+def looked_at(settings: Settings, standing: Standing) -> Pointing | None:
+    """Return where the traffic of an environment goes now, or None for a target whose router is not on this machine."""
+    if _wanted(standing).keys() != {"docker"} or not standing.subnet:
+        return None
+    from runners.routers import haproxy
+
+    return haproxy.seen(settings.proxy, route_of(standing))
 
 
 def ensure(db: Database, settings: Settings, application: str, name: str, spec: Mapping[str, Any]) -> Standing:
@@ -89,10 +102,14 @@ def taken_networks(table: Path = Path("/proc/net/route")) -> list[str]:
     return found
 
 
+def _wanted(standing: Standing) -> dict[str, str]:
+    """Return the kind of target and where it is."""
+    target = standing.spec.get("target") or {"docker": ""}
+    return {kind: where for kind, where in target.items() if where is not None}
+
+
 def _kinds(hands: Hands, standing: Standing) -> tuple[Target, Router]:
-    wanted = {
-        kind: where for kind, where in (standing.spec.get("target") or {"docker": ""}).items() if where is not None
-    }
+    wanted = _wanted(standing)
     if "dummy" in wanted:
         from runners.routers.dummy import DummyRouter
         from runners.targets.dummy import DummyTarget

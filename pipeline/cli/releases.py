@@ -30,16 +30,20 @@ def app_option() -> Callable[[Any], Any]:
 pipe env                  every application and environment
 pipe env release          what is live there, and how it came to be
 pipe env shop release     the same, where several applications have a release
+pipe env release --resume -m "looked: green is right"
 pipe env --json
 """,
 )
 @click.argument("names", metavar="[APP] [ENV]", nargs=-1, shell_complete=complete_environments)
+@click.option("--resume", is_flag=True, help="Let promotions come again to one that needed attention.")
+@reason_option("Why it may go on; kept in the history.")
 @json_option()
 @click.pass_obj
-def env(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+def env(settings: Settings, names: tuple[str, ...], resume: bool, reason: str, as_json: bool) -> None:
     """Show what is live where, since when, by which run.
 
-    With one environment, its history as well: who put what there, when, and what came of it.
+    With one environment, its history as well: who put what there, when, and what came of it. Where the proxy does
+    not do what is recorded, that is said first.
     """
     from pipeline.cli import standing
     from pipeline.cli.opening import reading
@@ -47,7 +51,10 @@ def env(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
     if len(names) > 2:
         raise click.UsageError("an application and an environment are all that can be named")
     with reading(settings) as db:
-        standing.show(db, settings, names, as_json=as_json)
+        if resume:
+            standing.resume(db, names, by=settings.user, reason=reason)
+        else:
+            standing.show(db, settings, names, as_json=as_json)
 
 
 @command(

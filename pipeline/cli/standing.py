@@ -15,7 +15,7 @@ from pipeline.cli import tables
 from pipeline.cli.places import find_definition
 from pipeline.cli.view_promotions import urls
 from pipeline.cli.view_text import ago, counted, lasted
-from pipeline.errors import NotFound
+from pipeline.errors import NotAllowed, NotFound
 
 if TYPE_CHECKING:
     from pipeline.db import Database
@@ -71,6 +71,19 @@ def show(db: Database, settings: Settings, names: Sequence[str], *, as_json: boo
             _story(db, settings, chosen[0])
 
 
+def resume(db: Database, names: Sequence[str], *, by: str, reason: str) -> None:
+    """Open one environment again after a person has looked at it. Raises NotFound, NotAllowed and Conflict."""
+    from pipeline import environments
+
+    if not reason.strip():
+        raise NotAllowed("opening an environment again needs a reason", hint="say it with -m")
+    chosen = _chosen(environments.listing(db), names)
+    if len(names) == 0 or len(chosen) != 1:
+        raise NotFound("say which environment", hint="`pipe env` lists what there is")
+    environments.resume(db, chosen[0], by=by, reason=reason)
+    click.echo(f"{chosen[0].key} takes promotions again")
+
+
 def _chosen(known: Sequence[Standing], names: Sequence[str]) -> list[Standing]:
     if len(names) == 2:
         found = [one for one in known if (one.application, one.name) == tuple(names)]
@@ -99,6 +112,8 @@ def _row(db: Database, settings: Settings, one: Standing) -> list[tuple[str, str
     state: tuple[str, str] = (f"● {one.live_colour}", "good") if one.live_colour else ("○ nothing", "dim")
     if one.paused:
         state = ("! needs attention", "bad")
+    elif trouble := _trouble(settings, one):
+        state = (f"! {trouble[0]}", "bad")
     return [
         one.application,
         (one.name, "bold"),
@@ -110,11 +125,33 @@ def _row(db: Database, settings: Settings, one: Standing) -> list[tuple[str, str
     ]
 
 
+def _trouble(settings: Settings, one: Standing) -> tuple[str, str] | None:
+    """Return what is wrong between the record and the proxy, in few words and with what to do; else None."""
+    from runners import ground
+
+    seen = ground.looked_at(settings, one) if one.live_colour else None
+    if seen is None or (seen.alive and not seen.fell_back and seen.running == one.live_colour):
+        return None
+    if not seen.alive:
+        return "proxy is down", "no proxy answers; its container restarts by itself, and `pipe doctor` looks closer"
+    if seen.fell_back:
+        why = f"{one.live_colour} had no usable server, so the proxy went back to {seen.running} by itself"
+        return f"fell back to {seen.running}", f"{why}: `pipe rollback {one.name}` records that, a new run replaces it"
+    why = f"the proxy sends requests to {seen.running or 'nobody'}, and {one.live_colour} is recorded"
+    return f"{seen.running or 'nobody'} answers", f"{why}: nothing is touched until a person decides"
+
+
 def _story(db: Database, settings: Settings, one: Standing) -> None:
     """Print what is warm, what waits, and how the environment came to be as it is."""
     from pipeline import promotions
 
     now = db.now()
+    if one.paused:
+        again = f"`pipe env {one.name} --resume -m REASON` opens it again once you have looked"
+        tables.say([("\n", ""), ("record and reality contradict each other; nothing was touched", "bad")])
+        tables.say([(f"  {again}", "dim")])
+    elif trouble := _trouble(settings, one):
+        tables.say([("\n", ""), (trouble[1], "bad")])
     if one.warm_promotion and one.warm_until and one.warm_until > now:
         warm = promotions.get(db, one.warm_promotion)
         text = f"run #{warm.run_id} ({warm.colour}) is warm for {lasted(one.warm_until - now)} more"
@@ -151,6 +188,7 @@ def _fields(db: Database, settings: Settings, one: Standing) -> dict[str, Any]:
         "warm_run": warm.run_id if (warm := _promotion(db, one.warm_promotion)) else None,
         "warm_until": one.warm_until,
         "needs_attention": one.paused,
+        "trouble": trouble[1] if (trouble := _trouble(settings, one)) else "",
         "url": url,
         "preview": preview,
     }

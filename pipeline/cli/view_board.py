@@ -57,6 +57,7 @@ class PromotionSeen:
     preview: str = ""
     until: float | None = None  # when the present phase ends by itself: bake, gate
     reason: str = ""
+    first: bool = False  # nothing was live there before
     at: float = 0.0
 
 

@@ -44,6 +44,7 @@ def seen(settings: Settings, row: Promotion, standing: Standing, stage: str, *, 
         preview=preview if row.begun else "",
         until=row.bake_until if row.phase == "baking" else row.expires_at,
         reason=row.error or row.reason,
+        first=standing.live_promotion == row.id and standing.warm_promotion is None,
         at=at,
     )
 

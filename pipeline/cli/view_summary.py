@@ -155,9 +155,12 @@ def next_commands(board: Board) -> list[tuple[str, str]]:
         return [*found, (f"pipe retry {run.id} --failed", "only what did not succeed")]
     if run.status is Status.CANCELLED:
         return [(f"pipe retry {run.id} --failed", "take up what is missing")]
-    live = [p.environment for p in board.promotions.values() if p.status == "live"]
+    live = [p for p in board.promotions.values() if p.status == "live"]
+    back = (
+        [(f"pipe rollback {live[-1].environment}", "back to the release before")] if live and not live[-1].first else []
+    )
     if live:
-        return [(f"pipe rollback {live[-1]}", "back to the release before"), ("pipe env", "what is live where")]
+        return [*back, ("pipe env", "what is live where")]
     return []
 
 

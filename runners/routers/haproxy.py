@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.errors import LeaseLost, NeedsAttention, PipeError, Unavailable
 from pipeline.faults import point as crash_point
@@ -79,20 +80,7 @@ class HaproxyRouter:
 
     def look(self, route: Route) -> Pointing:
         """Return where the traffic goes."""
-        recorded = read_map(self._folder, route.key) or Recorded()
-        try:
-            running = self._running(route)
-        except Unavailable:
-            return Pointing(recorded=_colour(recorded.live), running=None, epoch=recorded.epoch, alive=False)
-        live = running.get("live", "")
-        fell_back = recorded.fell_back or (live != recorded.live and bool(live) and live == recorded.warm)
-        return Pointing(
-            recorded=_colour(recorded.live),
-            running=_colour(live),
-            epoch=recorded.epoch,
-            alive=True,
-            fell_back=fell_back,
-        )
+        return seen(self._folder, route)
 
     def take(self, route: Route, epoch: int) -> None:
         """Make `epoch` current: from now on older ones are refused."""
@@ -201,7 +189,7 @@ class HaproxyRouter:
         return [server_name(server) for server in backend.servers] if backend else []
 
     def _running(self, route: Route) -> dict[str, str]:
-        return pairs(ask(self._folder, f"show map {map_path(route.key)}"))
+        return _running(self._folder, route)
 
     def _owned(self, route: Route, epoch: int) -> Recorded:
         """Read the map again under the lock; whoever comes with an older epoch has lost the environment."""
@@ -293,3 +281,24 @@ def _said(row: dict[str, str]) -> str:
     if status in ("L7STS", "L7OK", "L7OKC") and code:
         return f"status {code}"
     return words.get(status, row.get("check_desc") or status)
+
+
+def seen(folder: Path, route: Route) -> Pointing:
+    """Return where the traffic of a route goes: as recorded in `folder`, and as the proxy that runs there does."""
+    recorded = read_map(folder, route.key) or Recorded()
+    try:
+        live = _running(folder, route).get("live", "")
+    except Unavailable:
+        return Pointing(recorded=_colour(recorded.live), running=None, epoch=recorded.epoch, alive=False)
+    fell_back = recorded.fell_back or (live != recorded.live and bool(live) and live == recorded.warm)
+    return Pointing(
+        recorded=_colour(recorded.live),
+        running=_colour(live),
+        epoch=recorded.epoch,
+        alive=True,
+        fell_back=fell_back,
+    )
+
+
+def _running(folder: Path, route: Route) -> dict[str, str]:
+    return pairs(ask(folder, f"show map {map_path(route.key)}"))
