@@ -165,6 +165,19 @@ def test_ctrl_c_cancels_ends_the_container_and_returns_130(project: Project, num
     assert project.containers() == []
 
 
+@pytest.mark.docker
+def test_a_reader_who_leaves_early_does_not_change_the_exit_code(project: Project) -> None:
+    project.write(RED)
+    child = project.start("run")
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr is not None
+    with child.stderr as errors:
+        assert errors.read() == ""
+    assert child.wait(timeout=120) == 1
+
+
 def test_without_an_engine_the_machine_is_to_blame_and_a_hint_is_given(project: Project) -> None:
     project.write(GREEN)
     code, out, err = project.pipe("run", DOCKER_HOST=f"unix://{project.folder}/nobody.sock")

@@ -74,8 +74,8 @@ def guard(work: Callable[[], object], arguments: Sequence[str], crashes: Path) -
     """Do the work and return its exit code; print whatever goes wrong as a person should read it."""
     try:
         result = work()
-        sys.stdout.flush()
-        return int(result) if isinstance(result, int) else Exit.DONE
+        code = int(result) if isinstance(result, int) else Exit.DONE
+        return code if _flushed() else _reader_left(code)
     except PipeError as error:
         _complain(error.message, error.hint)
         return error.exit_code
@@ -89,17 +89,25 @@ def guard(work: Callable[[], object], arguments: Sequence[str], crashes: Path) -
         click.echo("cancelled", err=True)
         return Exit.CANCELLED
     except BrokenPipeError:
-        return _reader_left()
+        return _reader_left(Exit.DONE)
     except Exception as error:
         return _defect(error, arguments, crashes)
 
 
-def _reader_left() -> int:
+def _flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
+def _reader_left(code: int) -> int:
     # `pipe logs | head`: the reader has what it wanted. Without this, Python complains while it exits.
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.DONE
+    return code
 
 
 def _defect(error: Exception, arguments: Sequence[str], crashes: Path) -> int:

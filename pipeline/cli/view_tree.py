@@ -161,6 +161,8 @@ def _words(stage: StageRun, board: Board, promotion: PromotionSeen | None, now: 
 
 def _waits_for(stage: StageRun, board: Board) -> str:
     names = unmet(stage, board.stages)
+    if not names and board.run is not None and board.run.status is Status.QUEUED:
+        return "waits for its turn: another run of its concurrency group goes first"
     if not names:
         return "waits for a free place"
     return f"waits for {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
