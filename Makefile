@@ -16,6 +16,7 @@ setup-dev:
 
 demo: setup ## Take samples/hello from build to a blue-green release on this machine
 	@cd samples/hello && $(PIPE) run
+	@printf '\n  `pipe` is ../../.venv/bin/pipe in samples/hello; `make clean` removes everything again\n'
 
 test: setup-dev ## Run all tests
 	@.ci/test
