@@ -86,12 +86,9 @@ def gc(settings: Settings, dry_run: bool) -> None:
     """
     from pipeline import artifacts
     from pipeline.cli.opening import at_work
-    from runners import leftovers, retirement
-    from runners.local import Local
+    from runners import leftovers
 
     with at_work(settings) as (db, engine):
-        if not dry_run and (due := retirement.catch_up(Local(settings, db, engine).hands)):
-            click.echo(f"looked after {due} old colours and requests that fell due")
         found = leftovers.find(db, engine)
         for one in found:
             click.echo(f"{'would remove' if dry_run else 'removing'} the {one.kind} {one.name} of run {one.run}")
