@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -48,13 +49,31 @@ class Project:
         found = next(s for s in shown["stages"] if s["stage"] == stage)
         return float(found["finished_at"]) - float(found["started_at"])
 
+    def _remove_objects(self) -> None:
+        """Remove the containers, networks, volumes and images of this project's own installation."""
+        if not (self.home / "pipewright.db").exists():
+            return
+        with sqlite3.connect(self.home / "pipewright.db") as record:
+            (installation,) = record.execute("SELECT id FROM installation").fetchone()
+        record.close()
+        mine = f"label=pipewright.installation={installation}"
+        for kind, listing, removal in (
+            ("container", ["-aq"], ["rm", "-fv"]),
+            ("network", ["-q"], ["rm"]),
+            ("volume", ["-q"], ["rm"]),
+            ("image", ["-q"], ["rm", "-f"]),
+        ):
+            names = run(["docker", kind, "ls", *listing, "--filter", mine]).out.split()
+            if names:
+                run(["docker", kind, *removal, *dict.fromkeys(names)])
+
     def __enter__(self) -> Project:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.pipe("gc", "--all")
+        self._remove_objects()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.home, ignore_errors=True)
 
