@@ -49,6 +49,7 @@ def examine(settings: Settings) -> list[Check]:
     info = seen.info
     return [
         diagnosis.engine(info),
+        _address(settings, info),
         diagnosis.kind(info, bind_address=settings.bind_address),
         diagnosis.limits(info),
         diagnosis.confinement(info, home=str(settings.home)),
@@ -96,6 +97,24 @@ def _engine(settings: Settings) -> Check | _Sight:
         said = " ".join([*info.get("ServerErrors", ()), done.err.decode(errors="replace")])
         return diagnosis.silence(said, where=where, user=settings.user)
     return _Sight(info, _skew(str(info.get("SystemTime", "")), before, after))
+
+
+def _address(settings: Settings, info: Info) -> Check:
+    """Ask directly, as stages do: containers must not be started on another engine than the one that builds."""
+    from runners.engines.daemon import Daemon
+
+    daemon = Daemon(settings.engine_url, timeout_seconds=_PATIENCE_SECONDS)
+    try:
+        with daemon.asked("asking the engine who it is") as client:
+            its = client.info()
+    except PipeError as error:
+        return fail("engine address", error.message, error.hint)
+    finally:
+        daemon.close()
+    if its.get("ID") != info.get("ID"):
+        mend = "Set PIPE_ENGINE to the one that is meant; `docker context inspect` shows the client's."
+        return fail("engine address", f"the docker client speaks to another engine than {daemon.url}", mend)
+    return ok("engine address", daemon.url)
 
 
 def _skew(its_time: str, before: float, after: float) -> float:

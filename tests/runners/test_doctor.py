@@ -111,5 +111,23 @@ def test_skew_is_measured_against_both_ends_of_the_question(ahead, skew):
 def test_the_engine_of_this_machine_is_fit(tmp_path):
     ours = settings.load({**settings.passed_on(), "PIPE_HOME": str(tmp_path / "home")})
     checks = doctor.examine(ours)
-    for name in ("engine", "buildx", "compose", "image", "clock", "limits", "addresses", "engine's disk"):
+    for name in (
+        "engine",
+        "engine address",
+        "buildx",
+        "compose",
+        "image",
+        "clock",
+        "limits",
+        "addresses",
+        "engine's disk",
+    ):
         assert found(checks, name).verdict == "ok", found(checks, name)
+
+
+@pytest.mark.docker
+def test_an_engine_that_is_not_the_docker_clients_is_found(tmp_path):
+    ours = settings.load({**settings.passed_on(), "PIPE_HOME": str(tmp_path / "home")})
+    check = doctor._address(ours, {"ID": "another engine's"})
+    assert check.verdict == "fail"
+    assert "PIPE_ENGINE" in check.mend
