@@ -9,7 +9,7 @@ after a crash what ran is looked up and never run again. What comes next is deci
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipeError, StageFailed, Unavailable
@@ -53,7 +53,6 @@ class _Passage:
     user: User
     place: Workspace  # on this machine
     output: Path  # the file behind $PIPE_OUTPUT, on this machine
-    folder: str  # where commands start, in the container
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -111,9 +110,8 @@ class _Passage:
             handover.unpack(work, self.place.folder, self.user)
             self.output.write_bytes(b"")
             self.output.chmod(0o666)
-        self.folder = cell.workdir(self.place, work.spec.workdir)
         if work.spec.cache:
-            root = cell.workdir(self.place, None)
+            root = str(PurePosixPath(cell.ROOT, self.place.prefix))
             default = repository.default_branch(work.source)
             self.caches = Caches(work, self.place.folder, root, self.user, default_branch=default)
             self.caches.take()
@@ -161,6 +159,7 @@ class _Passage:
 
     def _run_anew(self) -> tuple[Exit, Pump]:
         work, engine = self.work, self.engine
+        folder = cell.workdir(self.place, work.spec.workdir)
         network, sandbox = self._network()
         mounts = cell.files(work, self.place, self.output) if engine.shares_files else ()
         if self.caches and engine.shares_files:
@@ -169,7 +168,7 @@ class _Passage:
         if work.cancelled.is_set():
             raise Unavailable("stopped before its commands began", cause=Cause.CANCELLED)
         point("run.creating")
-        spec = cell.spec(work, env=env, mounts=mounts, folder=self.folder, network=network, sandbox=sandbox)
+        spec = cell.spec(work, env=env, mounts=mounts, folder=folder, network=network, sandbox=sandbox)
         engine.create(spec)
         point("run.created")
         if not engine.shares_files:

@@ -127,6 +127,15 @@ def _cancel_when_begun(stand: Stand, work: Work) -> None:
             work.cancelled.set()
 
 
+def test_a_work_folder_that_the_commands_removed_is_not_missed(stand):
+    (stand.source / "web").mkdir()
+    (stand.source / "web/x").write_text("x")
+    killed(stand, {"workdir": "web", "run": ["echo begun", "rm -r ../web; sleep 0.5"]}, "run.logging")
+    (box,) = stand.engine.find({"pipewright.role": "stage"})
+    stand.engine.wait(box.id)
+    assert resumed(stand).outcome.status is Status.SUCCEEDED
+
+
 def test_services_live_on_for_the_next_worker(stand):
     service = {"image": "pipewright/debian:12", "command": ["sleep", "600"], "ready": {"run": "true"}}
     killed(stand, {"services": {"db": service}, "run": ["echo begun", "sleep 0.5", "getent hosts db"]}, "run.logging")
