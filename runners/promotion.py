@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import promotions, swaps, turns
+from pipeline import promotions, runs, swaps, turns
 from pipeline.errors import LeaseLost, NeedsAttention, PipeError, StageFailed, Unavailable
 from pipeline.faults import point
 from pipeline.model import Cause, Colour, Outcome, Phase, PromotionStatus, Status
@@ -46,21 +46,16 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
         return
     made, standing = begun
     release = releases.from_data(made.release)
-    secrets = _secrets(hands, made, release)
-    with teller.teller(hands, made, secrets.values()) as telling:
-        Swap(hands, lease, stop, made, standing, release, secrets, telling).carry_out()
-
-
-def _secrets(hands: Hands, made: Promotion, release: Release) -> Mapping[str, str]:
-    from pipeline import runs
-
     names = releases.secret_names(release)
-    if not names or made.run_id is None:
-        return {}
+    missing: PipeError | None = None
+    secrets: Mapping[str, str] = {}
     try:
-        return hands.secrets(runs.get(hands.db, made.run_id), names)
-    except PipeError:
-        return {}  # the target names what is missing, before anything starts
+        if names and made.run_id is not None:
+            secrets = hands.secrets(runs.get(hands.db, made.run_id), names)
+    except PipeError as error:
+        missing = error  # told in the log, and before anything starts; what is under way needs none to go on
+    with teller.teller(hands, made, secrets.values()) as telling:
+        Swap(hands, lease, stop, made, standing, release, secrets, telling).carry_out(missing)
 
 
 class Swap:
@@ -89,12 +84,14 @@ class Swap:
 
     # --- the order --------------------------------------------------------------------------------------------------
 
-    def carry_out(self) -> None:
+    def carry_out(self, missing: PipeError | None = None) -> None:
         """Do every step that is left. What goes wrong before the switch is undone; afterwards the route goes back."""
         from runners.switching import Switch
 
         try:
             if self.made.phase not in (Phase.SWITCHING, Phase.BAKING, Phase.ROLLING_BACK):
+                if missing is not None and self.made.carrier == self.made.id:
+                    raise StageFailed(f"{self.place.key}: {missing.message}", hint=missing.hint)
                 self._prepare()
             Switch(self).go_on()
         except GateClosed:

@@ -215,7 +215,7 @@ class DockerTarget:
         if missing:
             raise StageFailed(
                 f"{place.key} has no secret {', '.join(missing)}",
-                hint=f"`pipe secret set {missing[0]} --environment {place.key}` keeps one",
+                hint=f"offer it under `secrets` of {place.name} in environments.yml, or do not ask for it",
             )
         values = {name: secrets[name] for name, how in uses.items() if how == "file"}
         return str(self._secrets.put(place.key, owner, values)) if values else ""

@@ -134,6 +134,20 @@ def test_a_first_release_that_never_comes_up_leaves_nothing_behind(theatre):
     assert (left["containers"], left["networks"], left["accessories"], left["routes"]) == ({}, [], [], {})
 
 
+def test_a_secret_that_is_nowhere_is_named_before_anything_starts(theatre):
+    def nowhere(run, names):
+        raise NotFound(f"secret {', '.join(names)} not found", hint="add it to secrets.env")
+
+    theatre.promote()
+    theatre.spec["secrets"] = ["TOKEN"]
+    theatre.secrets = nowhere
+    before = world(theatre)["containers"]
+    bad = theatre.promote(expect="failed")
+    assert "shop.test: secret TOKEN not found" in bad.error
+    assert "add it to secrets.env" in bad.error
+    assert world(theatre)["containers"] == before
+
+
 def test_a_before_hook_that_fails_stops_the_promotion(theatre):
     theatre.app["before"] = {"process": "web", "run": "migrate"}
     bad = theatre.promote("hook-fails", expect="failed")

@@ -42,6 +42,7 @@ class Theatre:
     app: dict[str, Any] = field(default_factory=lambda: {"processes": {"web": dict(WEB)}})
     name: str = "worker"
     real: bool = False
+    secrets: Any = lambda run, names: {name: f"value of {name}" for name in names}
 
     @property
     def hands(self) -> Hands:
@@ -52,7 +53,7 @@ class Theatre:
             engine=self.engine,
             name=self.name,
             scope="",
-            secrets=lambda run, names: {name: f"value of {name}" for name in names},
+            secrets=self.secrets,
             source=lambda run: Source(top=Path("/"), project="", workspaces=Path("/")),
             cleanup=Cleanup(),
             sandboxes=None,  # type: ignore[arg-type]  # for stages that run commands
