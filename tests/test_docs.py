@@ -164,13 +164,13 @@ def test_every_command_and_option_of_a_page_exists(page: Path) -> None:
     wrong = []
     for words in commands(page):
         command: click.Command = pipe
-        context = click.Context(pipe, info_name="pipe")
+        context = click.Context(pipe, info_name="pipe", **pipe.context_settings)  # the help option is kept
         try:
             while isinstance(command, click.Group) and words and not words[0].startswith("-"):
                 found = command.get_command(context, words[0])
                 if found is None:
                     raise click.UsageError(f"no such command: {words[0]}")
-                context = click.Context(found, info_name=words[0], parent=context)
+                context = click.Context(found, info_name=words[0], parent=context, **found.context_settings)
                 command, words = found, words[1:]
             command.make_parser(context).parse_args(list(words))
         except click.UsageError as error:
