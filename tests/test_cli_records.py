@@ -190,6 +190,17 @@ def test_cancelling_what_waits_ends_it_at_once(shop: Shop) -> None:
     assert "wrong branch" in shop.pipe("show").output
 
 
+def test_cancelling_a_run_whose_process_is_gone_ends_it(shop: Shop) -> None:
+    event = Event(kind="push", repository="/shop", ref="refs/heads/main", sha="ab" * 20, branch="main")
+    gone = f"{shop.settings.hostname}:{2**22 + 1}:1"  # above every process id
+    number = runs.accept(shop.db, Plan(event), scope=gone, by="ana").id
+    lease = queue.claim(shop.db, owner=gone, scope=gone)
+    assert lease is not None
+    runs.begin(lease, worker=gone)
+    assert "its process was gone" in shop.pipe("cancel", str(number)).output
+    assert runs.get(shop.db, number).status is Status.CANCELLED
+
+
 def test_what_is_no_number_is_no_run(shop: Shop) -> None:
     result = shop.pipe("show", "latest")
     assert result.exit_code == 2

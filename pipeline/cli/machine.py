@@ -103,6 +103,20 @@ def gc(settings: Settings, dry_run: bool) -> None:
             click.echo("there is nothing to remove")
 
 
+def _give_up(settings: Settings, db: Database, dry_run: bool) -> None:
+    """End the runs that were being cancelled when their process left at once, and name those that may be resumed."""
+    from pipeline import runs
+    from runners import local
+
+    for run in runs.unfinished(db):
+        if not run.scope or local.alive(run.scope, settings.hostname):
+            continue
+        if run.cancel_requested_at is None:
+            click.echo(f"run {run.id} was left by its process: `pipe run --resume` or `pipe cancel {run.id}`")
+        elif not dry_run:
+            runs.abandon(db, run.id, by=settings.user, reason=run.reason or "cancelled, and its process is gone")
+
+
 def _retire(settings: Settings, db: Database) -> None:
     """Do what has fallen due since the last command that worked: old colours whose time is over."""
     from pipeline import queue

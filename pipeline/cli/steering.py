@@ -35,9 +35,14 @@ def cancel(settings: Settings, number: int, reason: str) -> None:
     has begun is brought to a safe end first.
     """
     from pipeline import runs
+    from runners import local
 
     with reading(settings) as db:
         run = runs.cancel(db, number, by=settings.user, reason=reason)
+        if not run.status.final and run.scope and not local.alive(run.scope, settings.hostname):
+            runs.abandon(db, number, by=settings.user, reason=reason or f"cancelled by {settings.user}")
+            click.echo(f"run {number} is cancelled; its process was gone, `pipe gc` removes what it left")
+            return
     if run.status.final:
         click.echo(f"run {number} is cancelled")
     else:
