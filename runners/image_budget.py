@@ -177,7 +177,7 @@ class _Known:
     def __init__(self, steps: Iterable[Mapping[str, Any]], installation: str) -> None:
         self._installation = installation[:8]
         self._times: dict[str, list[tuple[float, float]]] = {}
-        for step in steps:
+        for step in (one for one in steps if one.get("started") and one.get("finished")):  # others were never timed
             window = (float(step["started"]) - _SLACK_SECONDS, float(step["finished"]) + _SLACK_SECONDS)
             self._times.setdefault(_run(str(step["text"])), []).append(window)
 
