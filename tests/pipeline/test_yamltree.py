@@ -245,17 +245,28 @@ def test_a_link_inside_the_repository_is_followed(tmp_path: Path) -> None:
     assert load(tmp_path / "pipe.yml").definition.name == "x"
 
 
+# What the system counts for a child begins with what its parent held; the high-water mark of its own memory does not.
+_JUDGED = """
+import re, resource, sys
+from pathlib import Path
+from pipeline.__main__ import main
+sys.argv = ["pipe", "lint", sys.argv[1]]
+code = main()
+used = resource.getrusage(resource.RUSAGE_SELF)
+high = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(code, used.ru_utime + used.ru_stime, int(high) * 1024, file=sys.stderr)
+"""
+
+
 @pytest.mark.parametrize("name", ["brackets 50000", "laughs", "merges 7 by 7", "flat mapping", "huge"])
 def test_the_command_itself_refuses_a_bomb_in_a_quarter_of_a_second_and_64_mib(tmp_path: Path, name: str) -> None:
     (tmp_path / "pipe.yml").write_text(BOMBS[name])
+    command = [sys.executable, "-c", _JUDGED, str(tmp_path / "pipe.yml")]
     spent = []
     for _ in range(3):  # the machine may be busy with other tests: the best of three is ours
-        child = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "lint", str(tmp_path / "pipe.yml")], stdout=subprocess.DEVNULL
-        )
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 2
-        assert used.ru_maxrss * 1024 < MOST_BYTES
-        spent.append(used.ru_utime + used.ru_stime)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        code, seconds, high = done.stderr.split()
+        assert code == "2"
+        assert int(high) < MOST_BYTES
+        spent.append(float(seconds))
     assert min(spent) < MOST_SECONDS
