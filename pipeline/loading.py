@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from pipeline import files, yamltree
 from pipeline.definition import Definition
-from pipeline.mistakes import Mistake, WrongDefinition
+from pipeline.mistakes import MOST, Mistake, WrongDefinition
 from pipeline.positions import Positions
 from pipeline.yamltree import Mapping
 
@@ -61,7 +61,8 @@ def loads(data: bytes | str, shown: str = "pipe.yml", *, root: Path | None = Non
         _add_needs(tree)
     definition, more = _validated(Definition, tree, positions)
     wrong += more
-    wrong += _meaning(definition, tree, positions, texts, wrong)
+    if len(wrong) < MOST:
+        wrong += _meaning(definition, tree, positions, texts, wrong)
     if wrong or definition is None:
         raise WrongDefinition(wrong, texts)
     return Loaded(definition=definition, text=text, path=shown, positions=positions, files=texts)

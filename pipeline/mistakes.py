@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import DefinitionError
 
 SHOWN = 50  # a hostile file has thousands; nobody reads more
+MOST = 200  # that are looked for at all
 _WIDEST = 160
 
 
@@ -42,7 +43,7 @@ class WrongDefinition(DefinitionError):
         self.mistakes = tuple(sorted(set(mistakes)))
         shown = [render(m, texts.get(m.file, "")) for m in self.mistakes[:SHOWN]]
         if more := len(self.mistakes) - len(shown):
-            shown.append(f"and {more} more")
+            shown.append(f"and {more}{' or more' if len(self.mistakes) >= MOST else ' more'}")
         super().__init__("\n".join(shown))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.mistakes import Mistake, closest
+from pipeline.mistakes import MOST, Mistake, closest
 from pipeline.positions import Path, Positions
 from pipeline.yamltree import Mapping
 
@@ -20,9 +20,9 @@ _VARIABLE_HINT = "letters, digits and _, not beginning with a digit"
 
 
 def worded(error: ValidationError, model: type[BaseModel], positions: Positions) -> list[Mistake]:
-    """Return one mistake per finding; of several about one place only the one that goes deepest."""
+    """Return one mistake per finding, at most MOST; of several about one place only the one that goes deepest."""
     found: dict[tuple[Any, ...], tuple[int, Mistake]] = {}
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:MOST]:
         path, here = _tree_path(item["loc"], positions)
         mistake = _mistake(item, path, here, model, positions)
         place = (mistake.file, mistake.line, mistake.column)

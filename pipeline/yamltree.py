@@ -26,7 +26,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from pipeline.mistakes import Mistake, WrongDefinition
+from pipeline.mistakes import MOST, Mistake, WrongDefinition
 
 MAX_BYTES = 128 * 1024
 MAX_DEPTH = 40
@@ -316,6 +316,8 @@ class _Composer:
         return result
 
     def twice(self, name: str, mark: Any, first: int) -> None:
+        if len(self.wrong) >= MOST:
+            return
         message = f"the key `{name[:80]}` stands here twice"
         self.wrong.append(
             Mistake(self.file, mark.line + 1, mark.column + 1, message, f"first in line {first}", len(name))

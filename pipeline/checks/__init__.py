@@ -8,7 +8,7 @@ name), `values` (matrix, schedules, names and paths), `environments` (the operat
 from __future__ import annotations
 
 from pipeline.checks import flow, values
-from pipeline.checks.finder import Finder
+from pipeline.checks.finder import Enough, Finder
 from pipeline.definition import Definition
 from pipeline.mistakes import Mistake
 from pipeline.positions import Positions
@@ -17,14 +17,17 @@ from pipeline.positions import Positions
 def definition_mistakes(
     definition: Definition, positions: Positions, texts: dict[str, str], broken: frozenset[str] = frozenset()
 ) -> list[Mistake]:
-    """Return everything that is wrong between the parts of a definition."""
+    """Return what is wrong between the parts of a definition, all of it unless there is very much."""
     finder = Finder(definition, positions, texts, broken)
-    flow.check(finder)
-    values.check(finder)
-    if _has_expressions(definition, texts):
-        from pipeline.checks import references  # most files do without
+    try:
+        flow.check(finder)
+        values.check(finder)
+        if _has_expressions(definition, texts):
+            from pipeline.checks import references  # most files do without
 
-        references.check(finder)
+            references.check(finder)
+    except Enough:
+        pass
     return finder.found
 
 

@@ -106,7 +106,7 @@ def _stage_flaw(finder: Finder, path: tuple[str, ...], name: str) -> tuple[str, 
     if not finder.known(other):
         meant = closest(other, finder.definition.stages)
         return f"there is no stage `{other}`", f"did you mean `stages.{meant}.{path[2]}`?" if meant else ""
-    if other not in finder.upstream(name):
+    if not finder.comes_before(other, name):
         return f"`{name}` does not need the stage `{other}`, so nothing is known of it", f"add {other} to `needs`"
     source = finder.definition.stages[other]
     if source.matrix:
@@ -141,7 +141,7 @@ def _condition(finder: Finder, path: Path, text: str, stage: Stage) -> None:
     flaw = expressions.condition_flaw(text)
     if flaw is not None:
         place = finder.positions.within(path, finder.texts, text, _offset(text, flaw))
-        finder.found.append(Mistake(place.file, place.line, place.column, f"`if`: {flaw.message}", _CEL_HINT))
+        finder.add(Mistake(place.file, place.line, place.column, f"`if`: {flaw.message}", _CEL_HINT))
         return
     known = {"inputs": _inputs(finder), "matrix": _axes(stage), "git": expressions.GIT}
     for scope, key, _ in expressions.condition_names(text):
