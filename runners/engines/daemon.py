@@ -104,6 +104,9 @@ class Daemon:
             client = APIClient(base_url=self.url, version=self._version, timeout=self._timeout_seconds)
         except (DockerException, OSError, ValueError) as error:
             raise self._gone(str(error), started=started) from error
+        client.trust_env = not self.url.startswith(
+            "unix:"
+        )  # no proxy leads to a socket; looking is half of a call's cost
         self._version = client.api_version
         return client
 
