@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import files, yamltree
+from pipeline.checks.values import taken
 from pipeline.definition import Include, Part
 from pipeline.errors import DefinitionError
 from pipeline.expressions import as_text, bind_inputs
@@ -75,6 +76,12 @@ class Taker:
             self.wrong.append(self.positions.mistake(path, error.message, error.hint))
             return
         written = entry.get("inputs") if isinstance(entry, Mapping) else None
+        for asked in part.inputs:
+            if taken(asked.upper().replace("-", "_")):
+                hint = "programs and shells obey that variable; choose another name"
+                positions = Positions(tree, include.file)
+                message = f"`{asked}` can not be an input"
+                self.wrong.append(positions.mistake(("inputs", asked), message, hint, key=True))
         values = self._inputs(part.inputs, written or {}, path)  # as written: 3.10 is not 3.1
         for name, stage in tree["stages"].items():
             if isinstance(stage, Mapping):

@@ -7,7 +7,6 @@ import re
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from pipeline import yamltree
 from pipeline.errors import DefinitionError
 from pipeline.mistakes import WrongDefinition
 from pipeline.yamltree import Integer, parse
+from tests.pipeline.clock import slowness, spent
+from tests.pipeline.definitions import FULL
 
 MOST_SECONDS = 0.25
 MOST_BYTES = 64 * 1024 * 1024
@@ -182,10 +183,23 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_at_once_and_in_little_memory(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    start = time.process_time()
-    refused(BOMBS[name])
-    assert time.process_time() - start < MOST_SECONDS
+    assert spent(lambda: refused(BOMBS[name])) < MOST_SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < MOST_BYTES
+
+
+@pytest.mark.parametrize("name", ["brackets 41", "brackets 50000", "dashes", "indents", "laughs", "merges 7 by 7"])
+def test_a_bomb_is_refused_where_pyyaml_has_no_libyaml(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml.cyaml", None)  # what an installation without it looks like
+    assert spent(lambda: refused(BOMBS[name])) < 1
+
+
+def test_values_and_places_are_the_same_where_pyyaml_has_no_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = parse(FULL, "x.yml")
+    monkeypatch.setitem(sys.modules, "yaml.cyaml", None)
+    slow = parse(FULL, "x.yml")
+    assert slow == fast
+    assert slow.places == fast.places
+    assert slow["stages"]["unit"].places == fast["stages"]["unit"].places
 
 
 def test_events_are_never_drawn_beyond_the_depth_that_is_allowed() -> None:
@@ -196,18 +210,14 @@ def test_events_are_never_drawn_beyond_the_depth_that_is_allowed() -> None:
 
 
 @given(levels=st.integers(1, 12), width=st.integers(2, 20), kind=st.sampled_from([merges, laughs]))
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(derandomize=True, max_examples=40, deadline=None)
 def test_any_tower_of_aliases_is_read_or_refused_in_time(levels: int, width: int, kind: object) -> None:
-    start = time.process_time()
-    try:
-        parse(kind(levels, width), "x.yml")  # type: ignore[operator]
-    except DefinitionError:
-        pass
-    assert time.process_time() - start < MOST_SECONDS
+    text = kind(levels, width)  # type: ignore[operator]
+    assert spent(lambda: message(text), tries=1) < MOST_SECONDS
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"%@`#,?\n\t <=~01.\\\0\u2028é"), max_size=200))
-@settings(derandomize=True, max_examples=600, deadline=None)
+@settings(derandomize=True, max_examples=400, deadline=None)
 def test_any_text_is_read_or_refused_but_never_ends_the_process(text: str) -> None:
     assert re.match(r"$|x\.yml:\d+:\d+: ", message(text))
 
@@ -262,11 +272,12 @@ print(code, used.ru_utime + used.ru_stime, int(high) * 1024, file=sys.stderr)
 def test_the_command_itself_refuses_a_bomb_in_a_quarter_of_a_second_and_64_mib(tmp_path: Path, name: str) -> None:
     (tmp_path / "pipe.yml").write_text(BOMBS[name])
     command = [sys.executable, "-c", _JUDGED, str(tmp_path / "pipe.yml")]
-    spent = []
-    for _ in range(3):  # the machine may be busy with other tests: the best of three is ours
+    best = []
+    for _ in range(3):
+        before = slowness()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         code, seconds, high = done.stderr.split()
         assert code == "2"
         assert int(high) < MOST_BYTES
-        spent.append(float(seconds))
-    assert min(spent) < MOST_SECONDS
+        best.append(float(seconds) / max(before, slowness()))
+    assert min(best) < MOST_SECONDS
