@@ -91,6 +91,9 @@ def _watch(local: Local, run: Run, style: Style, plan: Plan | None = None) -> in
 
     view = choose(local.settings, style, runs.last_durations(local.db, run.pipeline, before=run.id))
     follower = Follower(local.db, local.settings, run.id, view)
+    follower.look()
+    for warning in plan.warnings if plan else ():
+        view.take(Said(text=warning, at=time.time()))
 
     def still(now: Run) -> bool:
         return now.status.final or (now.status is Status.WAITING and local.quiet(now.id))

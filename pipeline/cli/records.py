@@ -63,7 +63,11 @@ def runs(settings: Settings, limit: int, pipeline: str | None, as_json: bool) ->
         return
     from pipeline.cli.tables import show as table
 
-    table([_row(run, now) for run in found], head=("run", "pipeline", "status", "what", "took", "when", "message"))
+    table(
+        [_row(run, now) for run in found],
+        head=("run", "pipeline", "status", "what", "took", "when", "message"),
+        last="drop",
+    )
 
 
 def _row(run: Run, now: float) -> list[tuple[str, str] | str]:
@@ -71,7 +75,8 @@ def _row(run: Run, now: float) -> list[tuple[str, str] | str]:
     from pipeline.cli.view_text import ago, lasted
 
     event = run.event
-    what = f"{event.tag or event.branch or event.ref} {event.sha[:8]}" + ("+" if event.dirty else "")
+    commit = event.sha[:8] if event.sha.strip("0") else "no commit"
+    what = f"{event.tag or event.branch or event.ref} {commit}".strip() + ("+" if event.dirty else "")
     took = lasted((run.finished_at or now) - run.started_at) if run.started_at else ""
     return [
         (f"#{run.id}", "bold"),

@@ -104,7 +104,7 @@ def _named(known: Sequence[Standing], name: str) -> list[Standing]:
 
 def _table(db: Database, settings: Settings, chosen: Sequence[Standing]) -> None:
     rows = [_row(db, settings, one) for one in chosen]
-    tables.show(rows, head=("application", "environment", "live", "run", "commit", "since", "address"))
+    tables.show(rows, head=("application", "environment", "live", "run", "commit", "since", "address"), last="whole")
 
 
 def _row(db: Database, settings: Settings, one: Standing) -> list[tuple[str, str] | str]:

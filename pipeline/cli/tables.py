@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import click
 
@@ -12,6 +13,8 @@ from pipeline.cli.colours import painted
 from pipeline.cli.view_text import harmless, shortened, wide
 from pipeline.cli.view_tree import GLYPHS, Line
 from pipeline.model import Status
+
+_TIGHT = 10  # columns that are hardly any room
 
 
 def say(line: Line) -> None:
@@ -34,8 +37,18 @@ def marked(status: Status) -> tuple[str, str]:
     return f"{glyph} {status}", style
 
 
-def show(rows: Sequence[Sequence[tuple[str, str] | str]], *, head: Sequence[str] = (), indent: int = 0) -> None:
-    """Print rows of cells, each a text or (text, style); the last column takes what room is left."""
+def show(
+    rows: Sequence[Sequence[tuple[str, str] | str]],
+    *,
+    head: Sequence[str] = (),
+    indent: int = 0,
+    last: Literal["cut", "drop", "whole"] = "cut",
+) -> None:
+    """Print rows of cells, each a text or (text, style).
+
+    The last column takes what room is left, and is cut to it; where there is hardly any it is cut all the same,
+    dropped, or let run over.
+    """
     cells = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
     cells = [[(harmless(text, colour=False).partition("\n")[0], style) for text, style in row] for row in cells]
     if head and cells:
@@ -49,4 +62,8 @@ def show(rows: Sequence[Sequence[tuple[str, str] | str]], *, head: Sequence[str]
         for (text, style), column in zip(row, columns, strict=False):
             line += [(text, style), (" " * (column - wide(text) + 2), "")]
         text, style = row[-1]
-        say([*line, (shortened(text, max(room, 10)), style)])
+        if room < _TIGHT and last == "drop":
+            text = ""
+        elif last != "whole":
+            text = shortened(text, max(room, _TIGHT))
+        say([*line, (text, style)])
