@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from pipeline.errors import PipeError
@@ -19,6 +20,7 @@ from runners.engines import ContainerSpec, Engine
 log = logging.getLogger(__name__)
 
 LABEL = "pipewright.sandbox"  # on a sandbox, and on the stage's container that is in it
+LOOK_AFTER_SECONDS = 5.0  # one that was idle for longer is looked at before it is used
 _ROLE = "pipewright.role"
 _OWNER = "pipewright.owner"
 
@@ -52,7 +54,7 @@ class Sandboxes:
         self._owner = owner
         self._alive = alive
         self._changed = threading.Condition()
-        self._free: list[str] = []
+        self._free: list[tuple[str, float]] = []  # with the time since when
         self._used: set[str] = set()
         self._making = 0
         self._network_there = False
@@ -67,16 +69,30 @@ class Sandboxes:
 
     def take(self) -> str:
         """Return the name of a sandbox that nobody else uses; made now if none is free. Raises Unavailable."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._free) or not self._making)
-            if self._free:
-                name = self._free.pop()
-                self._used.add(name)
+        while (found := self._take_free()) is not None:
+            name, since = found
+            if time.monotonic() - since < LOOK_AFTER_SECONDS or self._lives(name):
                 return name
+            with self._changed:
+                self._used.discard(name)
         name = self._make()
         with self._changed:
             self._used.add(name)
         return name
+
+    def _take_free(self) -> tuple[str, float] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._free) or not self._making)
+            if not self._free:
+                return None
+            found = self._free.pop()
+            self._used.add(found[0])
+            return found
+
+    def _lives(self, name: str) -> bool:
+        """Tell whether it is still there: a daemon that was restarted has ended it."""
+        seen = self._engine.inspect(name)
+        return seen is not None and seen.state == "running"
 
     def adopt(self, name: str) -> None:
         """Take over the sandbox in which an attempt of a dead worker is: it is ended when it is given back."""
@@ -88,7 +104,7 @@ class Sandboxes:
         if name.startswith(self._mine):
             with self._changed:
                 self._used.discard(name)
-                self._free.append(name)
+                self._free.append((name, time.monotonic()))
                 self._changed.notify_all()
         else:
             self._engine.kill(name, "TERM")
@@ -98,7 +114,7 @@ class Sandboxes:
         """End all of them; the engine removes what has ended, nobody needs to wait for it."""
         with self._changed:
             self._changed.wait_for(lambda: not self._making)
-            names = [*self._free, *self._used]
+            names = [*(name for name, _ in self._free), *self._used]
             self._free, self._used = [], set()
         for name in names:
             try:
@@ -133,7 +149,7 @@ class Sandboxes:
             with self._changed:
                 self._making -= 1
                 if made:
-                    self._free.append(made)
+                    self._free.append((made, time.monotonic()))
                 self._changed.notify_all()
         try:
             self.sweep()

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline import settings
 from pipeline.errors import Unavailable
+from runners import sandboxes
 from runners.engines import ContainerSpec
 from runners.engines.docker import DockerEngine
 from runners.engines.dummy import DummyEngine
@@ -38,6 +39,18 @@ def test_one_that_was_made_ahead_is_taken_and_used_again(world):
     boxes.give_back(first)
     assert boxes.take() == first
     assert world.starts == [first]
+
+
+def test_one_that_is_gone_meanwhile_is_not_used(world, monkeypatch):
+    monkeypatch.setattr(sandboxes, "LOOK_AFTER_SECONDS", 0.0)
+    engine = DummyEngine(world)
+    boxes = over(engine)
+    first = boxes.take()
+    boxes.give_back(first)
+    assert boxes.take() == first
+    boxes.give_back(first)
+    engine.remove(first)
+    assert boxes.take() != first
 
 
 def test_two_attempts_at_once_get_two(world):
