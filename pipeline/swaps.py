@@ -202,7 +202,7 @@ def fell_back(lease: Lease, made: Promotion, *, reason: str) -> bool:
         if standing.warm_promotion is None or standing.live_promotion is None:
             return False
         broken, warm = fetch(tx, standing.live_promotion), fetch(tx, standing.warm_promotion)
-        if broken.id != made.id and broken.status == S.LIVE:
+        if broken.status == S.LIVE:
             move(tx, broken, S.ROLLED_BACK, by="proxy", reason=reason)
         if warm.status == S.REPLACED:
             move(tx, warm, S.LIVE, by="proxy", reason=reason)

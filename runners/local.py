@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import laptop, queue, runs
+from pipeline import environments, laptop, queue, runs
 from pipeline.db import Database
 from pipeline.faults import arm
 from pipeline.model import Run, Status
@@ -71,7 +71,15 @@ class Local:
 
     def __enter__(self) -> Local:
         self._thread.start()
+        if environments.listing(self.db):
+            self.hands.cleanup.later(self._look_after)
         return self
+
+    def _look_after(self) -> None:
+        """Bring back what should be live here and is not, for instance after a reboot."""
+        from runners import mending
+
+        mending.look_after(self.hands)
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is under way, tidy up, and leave."""

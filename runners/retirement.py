@@ -16,7 +16,7 @@ from pipeline.errors import LeaseLost, PipeError
 from pipeline.faults import point
 from pipeline.model import Colour, Phase, PromotionStatus
 from runners import ground as grounds
-from runners import readiness, releases
+from runners import mending, readiness, releases
 
 if TYPE_CHECKING:
     from pipeline.queue import Lease
@@ -35,6 +35,9 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
         return swaps.again(lease, hands.db.now() + LATER_SECONDS)
     ground = grounds.of(hands, standing)
     ground.router.wake()
+    if standing.live_promotion is not None:
+        ground = mending.mend(hands, lease, ground)
+        standing = ground.standing
     seen = ground.router.look(ground.route)
     if not seen.alive or not (standing.live_colour == seen.recorded == seen.running):
         log.warning("retirement.left_alone", extra={"environment": standing.key, "seen": str(seen)})
@@ -42,6 +45,8 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     if standing.live_colour is None:
         return _clear(lease, ground)
     old = standing.live_colour.other
+    if standing.warm_promotion is None and not any(i.colour == old for i in ground.target.observe(ground.place)):
+        return swaps.done(lease)
     if standing.warm_promotion and standing.warm_until and standing.warm_until > hands.db.now():
         if made.drain_until and made.drain_until <= hands.db.now():
             ground.router.cut(ground.route, old)

@@ -7,7 +7,7 @@ import pytest
 from pipeline import environments, logs, promotions, queue, rollbacks, runs, swaps
 from pipeline.errors import Conflict, NotAllowed, NotFound
 from pipeline.model import Colour, Status
-from runners import retirement
+from runners import mending, retirement
 from tests.runners.theatre import QUICK, WEB, Theatre
 
 WORKER = {"command": ["work"], "swap": "stop_then_start"}
@@ -456,3 +456,48 @@ def test_promotions_of_one_environment_go_one_after_the_other(theatre, db):
 def test_a_run_succeeds_when_its_promotion_is_done(theatre, db):
     made = theatre.promote()
     assert runs.get(db, made.run_id).status is Status.SUCCEEDED
+
+
+# --- what should be live and is not ---------------------------------------------------------------------------------
+
+
+def lose(theatre, colour):
+    def take(data):
+        data["containers"] = {n: c for n, c in data["containers"].items() if c["colour"] != colour}
+
+    change_world(theatre, take)
+
+
+def test_a_live_release_whose_containers_are_gone_is_started_again(theatre):
+    theatre.app["processes"]["worker"] = WORKER
+    made = theatre.promote()
+    assert mending.look_after(theatre.hands) == 0
+    lose(theatre, "blue")
+    assert mending.look_after(theatre.hands) == 1
+    theatre.work(kinds=("retire",))
+    assert theatre.there() == {"blue": {made.id}}
+    assert {i.process for i in theatre.ground.target.observe(theatre.ground.place)} == {"web", "worker"}
+    theatre.is_consistent()
+
+
+def test_a_proxy_that_fell_back_is_recorded_without_a_promotion(theatre):
+    first, second = theatre.promote(), theatre.promote()
+    lose(theatre, "green")
+    assert mending.look_after(theatre.hands) == 1
+    theatre.work(kinds=("retire",))
+    assert (theatre.routed(), theatre.standing.live_promotion) == ("blue", first.id)
+    assert [theatre.get(p).status for p in (first, second)] == ["live", "rolled_back"]
+    theatre.is_consistent()
+
+
+def test_a_router_that_died_is_woken(theatre):
+    theatre.promote()
+
+    def die(data):
+        data["alive"] = False
+        data["routes"]["shop.test"]["running"] = {}
+
+    change_world(theatre, die)
+    assert mending.look_after(theatre.hands) == 1
+    theatre.work(kinds=("retire",))
+    assert theatre.routed() == "blue"

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from pipeline import logs, promotions, rollbacks, runs
-from runners import retirement
+from runners import mending, retirement
 from runners.engines.docker import DockerEngine
+from runners.targets.secret_files import SecretFiles
 from tests.runners.swap_stand import SERVER, eventually, free_ports, free_subnet, get, sweep
 from tests.runners.theatre import Theatre
 
@@ -152,3 +153,18 @@ def test_two_applications_share_one_proxy(theatre):
     assert maps == ["shop.test.map"]
     registry = json.loads((theatre.settings.proxy / "routes.json").read_text())
     assert registry["shop.test"]["route"]["port"] == theatre.standing.port
+
+
+def test_what_is_live_is_started_again_after_it_was_removed_with_its_proxy_and_secrets(theatre):
+    theatre.spec["secrets"] = ["TOKEN"]
+    made = theatre.promote()
+    port = theatre.standing.port
+    assert get(port, "/secret/TOKEN") == (200, "value of TOKEN")
+    for container in theatre.engine.find({}):  # as after a reboot with everything gone that is not on disk
+        theatre.engine.remove(container.id)
+    SecretFiles(theatre.db.installation).remove("shop.test")
+    assert mending.look_after(theatre.hands) == 1
+    theatre.work(kinds=("retire",))
+    eventually(lambda: get(port) == (200, f"blue {made.run_id}"), "it did not come back")
+    assert get(port, "/secret/TOKEN") == (200, "value of TOKEN")
+    theatre.is_consistent()
