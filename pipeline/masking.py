@@ -17,6 +17,7 @@ from collections.abc import Iterable
 MASK = b"***"
 SHORTEST = 4  # bytes; anything shorter would mask innocent text everywhere
 SHORTEST_ENCODED = 6
+LINES_WRITTEN = 3  # a secret of more lines (a key) is looked for line by line as it is, and as a whole in other forms
 WRAPS = (76, 64)  # columns at which base64 and openssl break their lines
 _ARMOUR = re.compile(rb"-----(BEGIN|END)[A-Z0-9 ]*-----")
 
@@ -77,14 +78,12 @@ def forms(secret: bytes) -> set[bytes]:
     """Return every form of a secret that is looked for; none for a secret shorter than `SHORTEST`."""
     found: set[bytes] = set()
     whole = secret.strip(b"\r\n")
-    for text in {secret, whole, whole.replace(b"\r\n", b"\n"), whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}:
-        if len(text.strip()) >= SHORTEST:
-            found |= {text, text.strip(b"\r\n")} | _written(text)
-    for line in whole.splitlines():
-        line = line.strip()
-        if len(line) >= SHORTEST and _tells(line):
-            found.add(line)
-            found |= _written(line)
+    unix = whole.replace(b"\r\n", b"\n")
+    lines = [line for line in map(bytes.strip, whole.splitlines()) if len(line) >= SHORTEST and _tells(line)]
+    if len(whole.strip()) >= SHORTEST:
+        found |= {whole, unix, unix.replace(b"\n", b"\r\n"), *lines}
+        written = {whole, unix, *(lines if len(lines) <= LINES_WRITTEN else ())}
+        found |= {form for text in written for form in _written(text)}
     return {form for form in found if len(form.strip()) >= SHORTEST}
 
 
@@ -108,7 +107,11 @@ def _written(text: bytes) -> set[bytes]:
     for form in encoded | {base64.b64encode(text)}:
         found |= _base64(form)
     found |= encoded
-    found |= {_wrapped(base64.b64encode(text), columns) for columns in WRAPS if len(text) * 4 // 3 > columns}
+    found |= {
+        _wrapped(base64.b64encode(text)[: 8 * len(text) // 6], columns)
+        for columns in WRAPS
+        if len(text) * 4 // 3 > columns
+    }
     return {form for form in found if len(form) >= SHORTEST_ENCODED or form == text}
 
 

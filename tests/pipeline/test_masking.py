@@ -20,6 +20,9 @@ KEY = (
     "x9\n"
     "-----END OPENSSH PRIVATE KEY-----\n"
 )
+LONG_KEY = (
+    "-----BEGIN KEY-----\n" + "\n".join(c * 30 + f"/{n}+Z" for n, c in enumerate("abcdefgh")) + "\n-----END KEY-----\n"
+)
 ACCOUNT = json.dumps({"type": "service_account", "private_key_id": "0a1b2c3d4e5f", "n": 1}, indent=2)
 HAND_MADE = [
     "hunter2!",
@@ -32,6 +35,7 @@ HAND_MADE = [
     "a+b/c=d&e f",
     "=====padded=====",
     KEY,
+    LONG_KEY,
     KEY.replace("\n", "\r\n"),
     ACCOUNT,
     "two\nlines here",
