@@ -157,6 +157,16 @@ class Sandboxes:
             log.warning("sandbox.not_swept", extra={"error": str(error)})
 
     def _make(self) -> str:
+        known = self._network_there
+        try:
+            return self._make_in_network()
+        except PipeError:
+            if not known:
+                raise
+            self._network_there = False  # somebody may have removed it since
+            return self._make_in_network()
+
+    def _make_in_network(self) -> str:
         name = f"{self._mine}{secrets.token_hex(3)}"
         labels = {_ROLE: "sandbox", LABEL: name, _OWNER: self._owner}
         if not self._network_there:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,28 @@ from pipeline import settings as settings_module
 from pipeline.db import Database
 from pipeline.settings import Settings
 from tests.postgres import Server
+
+_BEGAN = time.time()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the networks that sandboxes of these tests' installations were in: an engine has addresses for few."""
+    if hasattr(session.config, "workerinput"):
+        return  # one of several processes of the tests; the first of them does it
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env()
+        found = client.networks.list(filters={"label": "pipewright.role=sandboxes"})
+    except DockerException:
+        return
+    for network in found:
+        if datetime.fromisoformat(network.attrs["Created"][:19] + "+00:00").timestamp() >= _BEGAN - 1:
+            with contextlib.suppress(DockerException):  # still in use, or gone
+                network.remove()
+    client.close()
+
 
 DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 

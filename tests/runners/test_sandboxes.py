@@ -156,6 +156,15 @@ def test_sandboxes_do_not_reach_each_other_and_reach_the_outside(engine):
 
 
 @pytest.mark.docker
+def test_a_network_that_somebody_removed_is_made_again(engine):
+    boxes = over(engine, installation=engine._installation)
+    engine.remove(boxes.take())
+    engine.remove_network(f"pipe-{engine._installation[:8]}-sandbox")
+    assert engine.inspect(boxes.take()).state == "running"
+    boxes.close()
+
+
+@pytest.mark.docker
 def test_a_process_of_an_attempt_does_not_outlive_it_in_the_sandbox(engine):
     boxes = over(engine, installation=engine._installation)
     name = boxes.take()
