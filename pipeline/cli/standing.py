@@ -16,6 +16,7 @@ from pipeline.cli.places import find_definition
 from pipeline.cli.view_promotions import urls
 from pipeline.cli.view_text import ago, counted, lasted
 from pipeline.errors import NotAllowed, NotFound
+from pipeline.model import PromotionStatus
 
 if TYPE_CHECKING:
     from pipeline.db import Database
@@ -155,7 +156,8 @@ def _story(db: Database, settings: Settings, one: Standing) -> None:
     if one.warm_promotion and one.warm_until and one.warm_until > now:
         warm = promotions.get(db, one.warm_promotion)
         text = f"run #{warm.run_id} ({warm.colour}) is warm for {lasted(one.warm_until - now)} more"
-        tables.say([("\n", ""), (text, ""), (f"; `pipe rollback {one.name}` goes back to it at once", "dim")])
+        to = f" --to {warm.run_id}" if warm.status == PromotionStatus.ROLLED_BACK else ""  # never forward by itself
+        tables.say([("\n", ""), (text, ""), (f"; `pipe rollback {one.name}{to}` puts it live at once", "dim")])
     tables.say([("\nhistory", "bold")])
     rows = [_event(row, now) for row in promotions.listing(db, environment_id=one.id, limit=_HISTORY)]
     tables.show(rows, indent=2)

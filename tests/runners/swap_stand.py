@@ -158,7 +158,12 @@ class Stand:
 def kill_from_outside(stand: Stand, container: str) -> None:
     """Send SIGKILL to a container's first process as the kernel would: Docker takes it for a crash."""
     assert stand.engine
-    with stand.engine._daemon.asked("looking for a process") as client:
+    kill_process(stand.engine, container)
+
+
+def kill_process(engine: DockerEngine, container: str) -> None:
+    """Send SIGKILL to a container's first process."""
+    with engine._daemon.asked("looking for a process") as client:
         os.kill(client.inspect_container(container)["State"]["Pid"], signal.SIGKILL)
 
 

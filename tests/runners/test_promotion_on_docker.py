@@ -13,7 +13,7 @@ from pipeline import logs, promotions, rollbacks, runs
 from runners import mending, retirement
 from runners.engines.docker import DockerEngine
 from runners.targets.secret_files import SecretFiles
-from tests.runners.swap_stand import SERVER, eventually, free_ports, free_subnet, get, sweep
+from tests.runners.swap_stand import SERVER, eventually, free_ports, free_subnet, get, kill_process, sweep
 from tests.runners.theatre import Theatre
 
 pytestmark = pytest.mark.docker
@@ -167,4 +167,22 @@ def test_what_is_live_is_started_again_after_it_was_removed_with_its_proxy_and_s
     theatre.work(kinds=("retire",))
     eventually(lambda: get(port) == (200, f"blue {made.run_id}"), "it did not come back")
     assert get(port, "/secret/TOKEN") == (200, "value of TOKEN")
+    theatre.is_consistent()
+
+
+def test_a_proxy_that_is_killed_while_a_release_is_watched_is_no_reason_to_go_back(theatre):
+    theatre.promote()
+    theatre.spec["strategy"]["blue_green"]["bake"] = 3.0
+    made = theatre.request(theatre.run())
+
+    def kill():
+        eventually(lambda: promotions.get(theatre.db, made.id).phase == "baking", "it was not switched")
+        kill_process(theatre.engine, f"pipe-proxy-{theatre.db.installation[:8]}")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    theatre.work()
+    killer.join()
+    assert theatre.get(made).status == "live", theatre.get(made).error
+    assert get(theatre.standing.port) == (200, f"green {made.run_id}")
     theatre.is_consistent()
