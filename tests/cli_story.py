@@ -169,3 +169,19 @@ def released() -> list[Event]:
         Said(text="blue stays warm for 30 minutes; the next `pipe` command after that removes it", at=1028.0),
         RunSeen(run=replace(RUN, status=Status.SUCCEEDED, finished_at=1028.0), at=1028.0),
     ]
+
+
+def unready() -> list[Event]:
+    """Return a run whose new colour did not become ready."""
+    why = (
+        "green was not ready within 5 s: 1 of 1 replicas are not ready\n"
+        "GET /healthz at 198.18.192.5:8000: status 404\n"
+        "  the image must answer 200 at /healthz on the process's port, or `app.processes` must say another `health`"
+    )
+    return [
+        *_to_the_gate(),
+        _promotion(1017.0, "deploying", "waiting_ready", colour="green"),
+        _promotion(1022.0, "failed", "waiting_ready", colour="green", reason=why),
+        _ended(RELEASE, 1016.1, 1022.0, Status.FAILED, cause="failed", reason=why),
+        RunSeen(run=replace(RUN, status=Status.FAILED, reason="release failed", finished_at=1022.0), at=1022.0),
+    ]

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.cli.exits import Exit, of_status
-from pipeline.cli.view_board import Board, Event, Output, ReportSeen, Said, StageSeen
+from pipeline.cli.view_board import Board, Event, Output, ReportSeen, RunSeen, Said, StageSeen
 from pipeline.cli.view_json import JsonView
 from pipeline.cli.view_live import LiveView
 from pipeline.cli.view_plain import PlainView
@@ -109,6 +109,19 @@ def test_without_a_test_to_blame_the_last_lines_are_shown() -> None:
     text = closing([*events, StageSeen(stage=broken, at=1014.0)])
     assert "unit [shard=1], its last lines" in text
     assert "E   assert 3 == 4" in text
+
+
+def test_of_a_promotion_that_failed_the_whole_reason_is_told() -> None:
+    text = closing(story.unready(), width=60)
+    assert "✗ release         failed        5.9s  green was not" in text
+    assert "GET /healthz at 198.18.192.5:8000: status 404" in text
+    assert " ".join(text.split()).count("`app.processes` must say another `health`") == 1  # wrapped, not cut
+    assert next_commands(board(story.unready()))[0][0] == "pipe env release"
+
+
+def test_a_run_behind_another_of_its_group_says_so() -> None:
+    events = [RunSeen(run=replace(story.RUN, status=Status.QUEUED), at=1000.0), StageSeen(stage=story.LINT, at=1000.0)]
+    assert "another run of its concurrency group goes first" in picture(events, now=1001.0)[1]
 
 
 def test_the_next_command_fits_what_happened() -> None:

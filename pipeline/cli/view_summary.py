@@ -5,6 +5,9 @@ Lines are values, as in `view_tree`; both the live and the plain view end with t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from textwrap import wrap
+
 from pipeline.cli.view_board import Board, took
 from pipeline.cli.view_facts import notes, saved_seconds
 from pipeline.cli.view_text import compared, counted, harmless, lasted, sentence, shortened, wide
@@ -99,15 +102,25 @@ def _tests(board: Board, width: int) -> list[Line]:
 
 
 def _last_words(board: Board, width: int) -> list[Line]:
-    """Show how the output of a broken stage ended, where no test tells it better."""
+    """Show how the output of a broken stage ended, where no test tells it better; of a promotion, all of the reason."""
     lines: list[Line] = []
     for stage in board.ordered:
-        tail = board.tails.get(stage.name)
-        if stage.status not in _BAD or stage.allow_failure or board.failing(stage) or not tail:
+        if stage.status not in _BAD or stage.allow_failure or board.failing(stage):
             continue
-        lines.append([(f"  {stage.name}, its last lines", "bold")])
-        lines += [[("    ", ""), (shortened(harmless(text, colour=False), width - 5), "dim")] for text in tail]
+        tail, reason = board.tails.get(stage.name), stage.reason.splitlines()
+        if stage.kind == "promote" and len(reason) > 1:
+            whole = (part for text in reason[1:] for part in wrap(text, max(width - 5, 20)))
+            lines += _quoted_lines(stage.name, whole, width)
+        elif tail:
+            lines += _quoted_lines(f"{stage.name}, its last lines", tail, width)
     return lines
+
+
+def _quoted_lines(head: str, texts: Iterable[str], width: int) -> list[Line]:
+    quoted: list[Line] = [[(f"  {head}", "bold")]]
+    return quoted + [
+        [("    ", ""), (shortened(harmless(text.rstrip(), colour=False), width - 5), "dim")] for text in texts
+    ]
 
 
 def _addresses(board: Board) -> list[Line]:
@@ -150,6 +163,8 @@ def next_commands(board: Board) -> list[tuple[str, str]]:
     if broken:
         failed = next((stage for stage in broken if stage.status is Status.FAILED), broken[0])
         found = [(f"pipe logs {run.id} {_quoted(failed.name)}", "all that it wrote")]
+        if promotion := board.promotions.get(failed.name):
+            found = [(f"pipe env {promotion.environment}", "what is live there, and what was tried")]
         if failed.kind == "run" and failed.status is Status.FAILED:
             found.append((f"pipe shell {_quoted(failed.name)}", "look around where it failed"))
         return [*found, (f"pipe retry {run.id} --failed", "only what did not succeed")]
