@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runners.engines import Engine
     from runners.sandboxes import Sandboxes
 
+WORKSPACES = ".pipe"  # in a project's folder
 Secrets = Callable[[Run, Iterable[str]], Mapping[str, str]]
 """Return the values of the named secrets for a run; raises NotFound that names what is missing and where to put it."""
 
@@ -30,6 +31,12 @@ class Source:
     top: Path
     project: str
     workspaces: Path
+
+
+def source_of(repository: str) -> Source:
+    """Return where the files of a repository on this machine are: the definition's own folder, and `.pipe` in it."""
+    top = Path(repository)
+    return Source(top=top, project="", workspaces=top / WORKSPACES)
 
 
 @dataclass(frozen=True, kw_only=True)

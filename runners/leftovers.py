@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import runs
 from runners import workspace
-from runners.local import WORKSPACES
+from runners.hands import WORKSPACES
 
 if TYPE_CHECKING:
     from pipeline.db import Database

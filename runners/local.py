@@ -17,7 +17,7 @@ from pipeline.faults import arm
 from pipeline.model import Run, Status
 from runners import journal, workspace
 from runners.cleanup import Cleanup
-from runners.hands import Hands, Source
+from runners.hands import Hands, Source, source_of
 from runners.sandboxes import Sandboxes
 from runners.scopes import alive, scope
 from runners.worker import Worker
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from pipeline.runs import Plan
     from pipeline.settings import Settings
     from runners.engines import Engine
+    from runners.head_start import HeadStart
 
-__all__ = ["WORKSPACES", "Local", "alive", "scope", "source"]
-
-WORKSPACES = ".pipe"
+__all__ = ["Local", "alive", "scope", "source"]
 
 
 class Local:
@@ -43,6 +42,7 @@ class Local:
         *,
         secrets_file: Path | None = None,
         sandboxes: Sandboxes | None = None,
+        files: HeadStart | None = None,
     ) -> None:
         arm(settings.crash_at)
         journal.keep(settings)
@@ -65,7 +65,7 @@ class Local:
             ),
         )
         self.worker = Worker(self.hands, capacity=settings.capacity)
-        self._runs: list[int] = []
+        self._files = files
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self.worker.work, args=(self._leave.is_set,), name="worker")
 
@@ -83,39 +83,24 @@ class Local:
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is under way, tidy up, and leave."""
-        for run_id in self._runs:
-            self._forget(run_id)
         self._leave.set()
         self.db.bell.ring()
         self._thread.join()
 
-    def _forget(self, run_id: int) -> None:
-        """Remove the files of a run that succeeded; another one keeps its own, to be looked into."""
-        run = runs.get(self.db, run_id)
-        if run.status == Status.SUCCEEDED:
-            place, image = source(run).workspaces, self.settings.base_image
-            engine, installation = self.hands.engine, self.db.installation
-            self.hands.cleanup.later(lambda: workspace.forget_run(place, installation, run_id, engine, image=image))
-
     def accept(self, plan: Plan) -> Run:
         """Take a plan in as a run of this process. Raises Unavailable where no engine answers: nothing is begun."""
         self.hands.engine.check()
-        _hide(source_of(plan.event.repository).workspaces)
         if any(stage.kind == "run" and not stage.skip_reason for stage in plan.stages):
             self.hands.sandboxes.ahead()
         run = runs.accept(self.db, plan, scope=self.scope, by=self.settings.user, alive=self.alive)
-        self._runs.append(run.id)
-        if any(stage.kind in ("run", "build") and not stage.skip_reason for stage in plan.stages):
-            place = source(run)
-            workspace.begin(self.settings, self.db.installation, run, place.top, place.workspaces)
+        if self._files:
+            self._files.give(workspace.run_folder(source(run).workspaces, self.db.installation, run.id))
         return run
 
     def resume(self, run_id: int) -> Run:
         """Take a run over whose process is gone. Raises NotFound, Conflict, and Unavailable without an engine."""
         self.hands.engine.check()
-        run = runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
-        self._runs.append(run.id)
-        return run
+        return runs.resume(self.db, run_id, scope=self.scope, alive=self.alive, by=self.settings.user)
 
     def cancel(self, run_id: int, *, reason: str = "") -> None:
         """Cancel a run and tell its hands at once."""
@@ -140,17 +125,3 @@ class Local:
 def source(run: Run) -> Source:
     """Return where a local run's files are: the definition's own folder."""
     return source_of(run.event.repository)
-
-
-def source_of(repository: str) -> Source:
-    """Return where the files of a repository on this machine are."""
-    top = Path(repository)
-    return Source(top=top, project="", workspaces=top / WORKSPACES)
-
-
-def _hide(workspaces: Path) -> None:
-    """Keep the folder of workspaces out of the repository, so that a run does not make its own tree dirty."""
-    workspaces.mkdir(exist_ok=True)
-    ignore = workspaces / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")

@@ -7,7 +7,6 @@ followed, and what a stage left as root is removed by a container that is root a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tarfile
@@ -18,12 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline import runs
 from pipeline.definition import Checkout
 from pipeline.errors import PipeError, Unavailable
-from pipeline.model import Run, Status
-from pipeline.settings import Settings, passed_on
-from runners import clones, process, snapshots
+from pipeline.model import Status
+from pipeline.settings import passed_on
+from runners import clones, head_start, process, snapshots
 from runners.engines import ContainerSpec, Mount
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
     Raises:
         Unavailable: the repository can not be read, or the disk is full.
     """
-    home = _home(work.workspaces, work.db.installation, work.run.id) / f"{work.stage.position}-{work.attempt.number}"
+    home = _home(work) / f"{work.stage.position}-{work.attempt.number}"
     place = home / _name(work)
     prefix = ""
     checkout = work.spec.checkout
@@ -86,20 +84,9 @@ def prepare(work: Work, *, owner: tuple[int, int] | None = None) -> Workspace:
 def snapshot(work: Work) -> snapshots.Snapshot:
     """Return the run's frozen tree for this stage's `checkout`: to read, never to write. Builds need no copy."""
     checkout = work.spec.checkout if isinstance(work.spec.checkout, Checkout) else Checkout()
-    folder = _home(work.workspaces, work.db.installation, work.run.id)
+    folder = _home(work)
     taken = snapshots.take(work.settings, work.run.event, work.source, folder, _name(work), checkout)
     return replace(taken, prefix=str(PurePosixPath(taken.prefix, work.project)).removeprefix("."))
-
-
-def begin(settings: Settings, installation: str, run: Run, source: Path, workspaces: Path) -> None:
-    """Take the snapshot of a run that begins, in the background: its first stage finds it made, or waits for it."""
-
-    def take() -> None:
-        home = _home(workspaces, installation, run.id)
-        with contextlib.suppress(PipeError, OSError):  # the stage that needs it meets the error where it can be told
-            snapshots.take(settings, run.event, source, home, run.pipeline, Checkout())
-
-    threading.Thread(target=take, name="snapshot-ahead", daemon=True).start()
 
 
 def ahead(work: Work) -> threading.Thread:
@@ -123,7 +110,7 @@ def remove(
 def forget_run(workspaces: Path, installation: str, run: int, engine: Engine, *, image: str) -> None:
     """Remove everything of a run: its snapshot, spares, and workspaces still there; idempotent. Raises Unavailable."""
     labels = {"pipewright.installation": installation, "pipewright.run": str(run)}
-    remove_folder(_run_folder(workspaces, installation, run), engine, image, labels)
+    remove_folder(run_folder(workspaces, installation, run), engine, image, labels)
 
 
 def pack(workspace: Workspace) -> Iterator[bytes]:
@@ -145,16 +132,16 @@ def pack(workspace: Workspace) -> Iterator[bytes]:
     yield from chunks
 
 
-def _home(workspaces: Path, installation: str, run: int) -> Path:
-    """Return the folder of a run, in a place that git does not see."""
-    workspaces.mkdir(parents=True, exist_ok=True)
-    ignore = workspaces / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
-    return _run_folder(workspaces, installation, run)
+def _home(work: Work) -> Path:
+    """Return the folder of the attempt's run, with what was begun for it."""
+    head_start.hide(work.workspaces)
+    folder = run_folder(work.workspaces, work.db.installation, work.run.id)
+    head_start.collect(folder)
+    return folder
 
 
-def _run_folder(workspaces: Path, installation: str, run: int) -> Path:
+def run_folder(workspaces: Path, installation: str, run: int) -> Path:
+    """Return where all files of a run lie."""
     return workspaces / f"run-{installation[:8]}-{run}"
 
 
@@ -173,6 +160,8 @@ def _fill(work: Work, frozen: Path, making: Path) -> None:
 
 
 def _more_come(work: Work) -> bool:
+    from pipeline import runs
+
     stages = runs.stages(work.db, work.run.id)
     return any(stage.kind == "run" and stage.status == Status.QUEUED for stage in stages)
 

@@ -80,7 +80,8 @@ def here(settings: Settings, secrets_file: Path | None = None, early: Early | No
 
     with at_work(settings) as (db, engine):
         boxes = early.sandboxes if early and early.installation == db.installation else None
-        with Local(settings, db, engine, secrets_file=secrets_file, sandboxes=boxes) as local:
+        files = early.files if early else None
+        with Local(settings, db, engine, secrets_file=secrets_file, sandboxes=boxes, files=files) as local:
             yield local
 
 

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 ENVIRONMENTS = Path("pipelines.d/environments.yml")
 
 
-def planned(settings: Settings, wish: Wish, *, expect: Callable[[Definition], None] = lambda read: None) -> Plan:
-    """Return the plan of what was asked for; `expect` is told the definition as soon as it was read.
+def planned(
+    settings: Settings, wish: Wish, *, expect: Callable[[Definition, Event], None] = lambda read, event: None
+) -> Plan:
+    """Return the plan of what was asked for; `expect` is told the definition and the event as soon as they are known.
 
     Raises DefinitionError with everything that is wrong.
     """
     found, event, loaded = read(settings, wish)
-    expect(loaded.definition)
+    expect(loaded.definition, event)
     from pipeline.plan import plan
 
     made = plan(loaded, event, environments=environments(found, loaded.definition.name))

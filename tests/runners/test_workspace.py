@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import threading
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from pipeline.settings import passed_on
 from runners import git as git_module
 from runners import process, repository, workspace
 from runners.engines.docker import DockerEngine
+from runners.head_start import HeadStart
 from tests.runners.stand import close, git, settings_in, work
 from tests.runners.stand import repository as make_repository
 
@@ -180,16 +181,30 @@ def test_a_spare_made_ahead_is_used_once(settings, source):
     assert (second.path / "a.txt").stat().st_ino != inode
 
 
-def test_a_run_that_begins_takes_its_snapshot_at_once(settings, source):
+def test_a_run_gets_the_snapshot_that_was_begun_before_it_had_a_number(settings, source):
     (source / "a.txt").write_text("at the beginning\n")
     one = work(settings, source, repository.event(source))
-    workspace.begin(settings, one.db.installation, one.run, source, one.workspaces)
-    until = time.monotonic() + 60
-    while not list(one.workspaces.glob("run-*/source-*/made")):
-        assert time.monotonic() < until
-        threading.Event().wait(0.01)
+    early = HeadStart(settings, one.run.event, source, one.workspaces, "hello")
+    early.give(workspace.run_folder(one.workspaces, one.db.installation, one.run.id))
+    early._thread.join()
     (source / "a.txt").write_text("later\n")
     assert files(workspace.prepare(one).path)["a.txt"] == "at the beginning\n"
+    early.end()
+    assert list(one.workspaces.glob("early-*")) == []
+    assert not repository.event(source).paths
+
+
+def test_a_snapshot_that_no_run_wanted_is_removed_and_one_that_failed_is_made_again(settings, source):
+    one = work(settings, source, repository.event(source))
+    dead = one.workspaces / "early-4194999"  # more than any process's number
+    dead.mkdir(parents=True)
+    early = HeadStart(settings, one.run.event, source, one.workspaces, "hello")
+    early.end()
+    early.end()
+    assert list(one.workspaces.glob("early-*")) == []
+    failed = HeadStart(settings, replace(one.run.event, sha="0" * 39 + "1"), source, one.workspaces, "hello")
+    failed.give(workspace.run_folder(one.workspaces, one.db.installation, one.run.id))
+    assert files(workspace.prepare(one).path)["a.txt"] == "a\n"
 
 
 def test_a_commit_without_the_uncommitted_can_be_asked_for(settings, source):
