@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from difflib import get_close_matches
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -63,9 +64,14 @@ def _latest(db: Database, stage: str, number: int | None) -> tuple[Run, StageRun
     """Return the run and the stage that are meant; of a matrix the combination that failed, else the first."""
     from pipeline import runs
 
+    known: dict[str, None] = {}
     for run in [runs.get(db, number)] if number is not None else runs.listing(db, limit=50):
-        found = [row for row in runs.stages(db, run.id) if stage in (row.name, row.base) and row.attempts]
+        begun = [row for row in runs.stages(db, run.id) if row.attempts]
+        found = [row for row in begun if stage in (row.name, row.base)]
         if found:
             return run, next((row for row in found if row.status == "failed"), found[0])
+        known |= dict.fromkeys(row.base for row in begun)
     where = f"run {number}" if number is not None else "any of the latest runs"
-    raise NotFound(f"no stage `{stage}` has begun in {where}", hint="`pipe show` lists the stages of the latest run")
+    near = get_close_matches(stage, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else "`pipe show` lists the stages of the latest run"
+    raise NotFound(f"no stage `{stage}` has begun in {where}", hint=hint)

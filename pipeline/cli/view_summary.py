@@ -109,7 +109,7 @@ def _last_words(board: Board, width: int) -> list[Line]:
             continue
         tail, reason = board.tails.get(stage.name), stage.reason.splitlines()
         if stage.kind == "promote" and len(reason) > 1:
-            whole = (part for text in reason[1:] for part in wrap(text, max(width - 5, 20)))
+            whole = (part for text in reason for part in wrap(text, max(width - 5, 20)))
             lines += _quoted_lines(stage.name, whole, width)
         elif tail:
             lines += _quoted_lines(f"{stage.name}, its last lines", tail, width)
