@@ -26,7 +26,8 @@ def read(path: Path, shown: str, root: Path | None = None) -> bytes:
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: symlinks in a circle; ValueError: a NUL
         reason = getattr(error, "strerror", None) or str(error)
         raise DefinitionError(f"{shown}: can not be read: {reason}", hint="look at its permissions") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DefinitionError(f"{shown}: is not a regular file", hint="name a file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise DefinitionError(f"{shown}: is not a regular file", hint="name a file")
         return file.read(MAX_BYTES + 1)

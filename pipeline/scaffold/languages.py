@@ -74,6 +74,7 @@ def _python(folder: Path, files: set[str]) -> Suite | None:
         return None
     project = _toml(text_of(folder / "pyproject.toml"))
     texts = "\n".join(text_of(folder / f) for f in sorted(files) if f in _PYTHON_FILES or f.startswith("requirements"))
+    texts += "\n".join(text_of(folder / "requirements" / name) for name in names(folder / "requirements"))
     texts += "\n".join(text_of(p) for p in _first_tests(folder))
     version = _python_version(project, texts)
     install, cache_key = _python_install(folder, files, project)
@@ -129,22 +130,29 @@ def _python_install(folder: Path, files: set[str], project: dict[str, Any]) -> t
         return ["pip install uv", "uv sync"], ("uv.lock",)
     if "poetry.lock" in files:
         return ["pip install poetry", "poetry install"], ("poetry.lock",)
-    commands = []
-    key = [f for f in sorted(files) if re.fullmatch(r"requirements[\w-]*\.txt", f)]
-    for name in ("requirements.txt", *(f for f in key if re.search(r"test|dev", f))):
-        if name in files:
-            commands.append(f"pip install -r {name}")
+    commands, key = [], []
+    listed = [f for f in sorted(files) if re.fullmatch(r"requirements[\w-]*\.txt", f)]
+    listed += [f"requirements/{name}" for name in names(folder / "requirements") if name.endswith(".txt")]
+    listed += [f"tests/{name}" for name in names(folder / "tests") if re.fullmatch(r"requirements[\w-]*\.txt", name)]
+    tests = [name for name in listed if re.search(r"\btests?\b|-tests?\b", name)]
+    tests = tests or [name for name in listed if re.search(r"\bdev\b|-dev\b", name)]
+    for name in ["requirements.txt", *tests] if "requirements.txt" in listed else tests:
+        commands.append(f"pip install -r {name}")
+        key.append(name)
+    extra = group = ""
     if _dig(project, "project", "name") or "setup.py" in files or _dig(project, "tool", "poetry", "name"):
-        extras = _dig(project, "project", "optional-dependencies")
-        extras = extras if isinstance(extras, dict) else {}
-        extra = next((name for name in ("test", "tests", "testing", "dev") if name in extras), "")
+        extra = _first_of(_dig(project, "project", "optional-dependencies"))
         commands.append(f'pip install -e ".[{extra}]"' if extra else "pip install -e .")
         key += [name for name in ("pyproject.toml", "setup.py") if name in files]
-    groups = _dig(project, "dependency-groups")
-    group = next((g for g in ("test", "tests", "testing", "dev") if isinstance(groups, dict) and g in groups), "")
-    if group:
+    if not extra and (group := _first_of(_dig(project, "dependency-groups"))):
         commands.append(f"pip install --upgrade pip && pip install --group {group}")
     return commands, tuple(dict.fromkeys(key)) or ("pyproject.toml",)
+
+
+def _first_of(named: Any) -> str:
+    """Return the name under which a project lists what its tests need, or an empty string."""
+    wanted = ("test", "tests", "testing", "dev")
+    return next((name for name in wanted if isinstance(named, dict) and name in named), "")
 
 
 def _asks_for_pytest(folder: Path, files: set[str], project: dict[str, Any], install: list[str]) -> bool:

@@ -49,6 +49,24 @@ PYPROJECT = (
             ["pip install -r requirements.txt", "pip install pytest", "python -m pytest --junitxml=reports/unit.xml"],
         ),
         (
+            {"setup.py": "", "requirements/tests.txt": "pytest==8", "requirements/docs.txt": "", "tests/test_a.py": ""},
+            "python:3.12-slim",
+            [
+                "pip install -r requirements/tests.txt",
+                "pip install -e .",
+                "python -m pytest --junitxml=reports/unit.xml",
+            ],
+        ),
+        (
+            {"pyproject.toml": '[project]\nname="x"\n[dependency-groups]\ntests=["pytest"]\n'},
+            "python:3.12-slim",
+            [
+                "pip install -e .",
+                "pip install --upgrade pip && pip install --group tests",
+                "python -m pytest --junitxml=reports/unit.xml",
+            ],
+        ),
+        (
             {"setup.py": "", "test_a.py": "import unittest"},
             "python:3.12-slim",
             ["pip install -e .", "python -m unittest discover"],
@@ -193,8 +211,10 @@ def test_odd_files_are_no_reason_to_fail(tmp_path: Path, files: dict[str, str]) 
 def test_pipes_and_links_in_circles_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "package.json")
     (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "requirements.txt").mkdir()
+    (tmp_path / "pyproject.toml").mkdir()
     (tmp_path / "Dockerfile").symlink_to("Dockerfile")
-    assert list(written(tmp_path, {})[0].stages) == ["check"]
+    assert list(written(tmp_path, {})[0].stages) == ["unit"]  # a folder may bear any name
 
 
 @given(st.text(max_size=40), st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=60))

@@ -236,6 +236,13 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> Non
         load(tmp_path / "pipe.yml")
 
 
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    from pipeline.loading import load
+
+    with pytest.raises(DefinitionError, match="not a regular file"):
+        load(tmp_path)
+
+
 def test_a_link_that_leads_out_of_the_repository_is_not_followed(tmp_path: Path) -> None:
     from pipeline.loading import load
 
