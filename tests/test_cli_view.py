@@ -89,6 +89,12 @@ def test_the_gate_says_how_to_pass_it() -> None:
     assert "waits for approval: pipe approve 12" in picture(story.waiting(), now=1017.0)[6]
 
 
+def test_only_what_waits_for_a_person_looks_like_it() -> None:
+    baking = [e for e in story.released() if e.at <= 1018.0]
+    assert picture(baking, now=1020.0)[6][0] in "◐◓◑◒"
+    assert picture(story.waiting(), now=1020.0)[6][0] == "◆"
+
+
 def test_the_bake_counts_down() -> None:
     baking = [e for e in story.released() if e.at <= 1018.0]
     assert "green is live, watching it, 8.0s more" in picture(baking, now=1020.0)[6]

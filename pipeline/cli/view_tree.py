@@ -105,8 +105,8 @@ def _row(row: StageRun | Line, board: Board, now: float, width: int, column: int
     if not isinstance(row, StageRun):
         return row
     glyph, style = GLYPHS[row.status]
-    if row.status is Status.RUNNING:
-        glyph = _SPINNER[int(now * 8) % len(_SPINNER)]
+    if row.status is Status.RUNNING or (row.status is Status.WAITING and _under_way(board.promotions.get(row.name))):
+        glyph, style = _SPINNER[int(now * 8) % len(_SPINNER)], "busy"
     seconds = took(row, now)
     name = shortened(row.name, column)
     clock = lasted(seconds) if seconds is not None else ""
@@ -149,7 +149,7 @@ def _words(stage: StageRun, board: Board, promotion: PromotionSeen | None, now: 
         case Status.QUEUED:
             return _waits_for(stage, board), "dim"
         case Status.WAITING | Status.RUNNING:
-            return _promotes(stage, promotion, now), "warn" if stage.status is Status.WAITING else "dim"
+            return _promotes(stage, promotion, now), "dim" if _under_way(promotion) else "warn"
         case Status.SUCCEEDED:
             seconds = took(stage, now)
             change = compared(seconds, board.last.get(stage.name)) if seconds is not None else ""
@@ -157,6 +157,11 @@ def _words(stage: StageRun, board: Board, promotion: PromotionSeen | None, now: 
         case Status.SKIPPED:
             return sentence(stage.reason), "dim"
     return ", ".join([*notes(stage, board)[:1], sentence(stage.reason)]), "bad"
+
+
+def _under_way(promotion: PromotionSeen | None) -> bool:
+    """Tell whether a promotion goes on by itself: nobody is waited for."""
+    return promotion is not None and promotion.status in ("approved", "deploying") and promotion.phase != "gate"
 
 
 def _waits_for(stage: StageRun, board: Board) -> str:
