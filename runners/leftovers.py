@@ -1,4 +1,4 @@
-"""What ended runs have left behind on this machine: containers and workspaces. Found first, removed when asked.
+"""What ended runs have left behind: containers, networks, volumes, workspaces. Found first, removed when asked.
 
 Nothing of a run that is not over is touched, nothing without this installation's label, and nothing that is
 live or warm: that belongs to promotions, which carry no run's label. Artifacts and images have budgets of their own.
@@ -7,7 +7,7 @@ live or warm: that belongs to promotions, which carry no run's label. Artifacts 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,21 +30,25 @@ _FOLDER = re.compile(r"run-([0-9a-f]{8})-(\d+)")
 class Leftover:
     """One thing that nobody needs any more."""
 
-    kind: Literal["container", "workspace"]
-    name: str  # of the container, or the folder
+    kind: Literal["container", "network", "volume", "workspace"]
+    name: str  # of the thing, or the folder
     run: int
 
 
 def find(db: Database, engine: Engine) -> list[Leftover]:
     """Return what ended runs left behind. Raises Unavailable."""
     under_way = {run.id for run in runs.unfinished(db)}
-    return [one for one in (*_containers(db, engine), *_workspaces(db)) if one.run not in under_way]
+    return [one for one in (*_made(engine), *_workspaces(db)) if one.run not in under_way]
 
 
 def remove(settings: Settings, engine: Engine, leftover: Leftover) -> None:
     """Remove one; idempotent. Raises Unavailable."""
     if leftover.kind == "container":
         engine.remove(leftover.name)
+    elif leftover.kind == "network":
+        engine.remove_network(leftover.name)
+    elif leftover.kind == "volume":
+        engine.remove_volume(leftover.name)
     else:
         labels = {RUN: str(leftover.run)}
         workspace.remove_folder(Path(leftover.name), engine, settings.base_image, labels)
@@ -58,11 +62,21 @@ def sweep(db: Database, settings: Settings, engine: Engine, project: Path, *, ke
             remove(settings, engine, one)
 
 
-def _containers(db: Database, engine: Engine) -> Iterator[Leftover]:
-    for container in engine.find({"pipewright.installation": db.installation}):
-        number = container.labels.get(RUN, "")
-        if number.isdigit():
-            yield Leftover("container", container.name, int(number))
+def _made(engine: Engine) -> Iterator[Leftover]:
+    """Yield what runs made on the engine, containers first: the others can only be removed without them."""
+    for container in engine.find({}):
+        yield from _of_run("container", container.name, container.labels)
+    for name, labels in engine.networks({}).items():
+        yield from _of_run("network", name, labels)
+    for name, labels in engine.volumes({}).items():
+        yield from _of_run("volume", name, labels)
+
+
+def _of_run(
+    kind: Literal["container", "network", "volume"], name: str, labels: Mapping[str, str]
+) -> Iterator[Leftover]:
+    if (number := labels.get(RUN, "")).isdigit():
+        yield Leftover(kind, name, int(number))
 
 
 def _workspaces(db: Database) -> Iterator[Leftover]:

@@ -154,11 +154,17 @@ class Engine(Protocol):
     def ensure_network(self, name: str, *, labels: Mapping[str, str], subnet: str = "", isolated: bool = False) -> None:
         """Make the network if it is missing; `isolated` forbids its members to reach each other."""
 
+    def networks(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our networks that carry these labels, by name."""
+
     def remove_network(self, name: str) -> None:
         """Remove it; idempotent."""
 
     def ensure_volume(self, name: str, *, labels: Mapping[str, str], in_memory: bool = False) -> None:
         """Make the volume if it is missing; one in memory keeps its files only while a running container mounts it."""
+
+    def volumes(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our volumes that carry these labels, by name."""
 
     def remove_volume(self, name: str) -> None:
         """Remove it; idempotent."""

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pipeline.errors import NeedsAttention, Unavailable
 from runners.engines import Container, ContainerSpec, Exit, Stream, complaints, frames, is_same_host, wishes
 from runners.engines.daemon import Daemon, answered, explanation
+from runners.engines.docker_images import DockerImages
 
 if TYPE_CHECKING:
-    from docker.api.client import APIClient
-
     from pipeline.settings import Settings
 
 _OWNER = "pipewright.installation"
 _REMOVAL_SECONDS = 60
-_IMAGE_REMOVAL_SECONDS = 60  # one was seen to hang for ten minutes
 
 
-class DockerEngine:
+class DockerEngine(DockerImages):
     """Runs containers on a Docker daemon; see `runners.engines.Engine`."""
 
     def __init__(self, settings: Settings, installation: str) -> None:
@@ -198,9 +196,8 @@ class DockerEngine:
 
     def find(self, labels: Mapping[str, str]) -> list[Container]:
         """Return all containers, in any state, that carry these labels."""
-        wanted = [f"{name}={value}" for name, value in {_OWNER: self._installation, **labels}.items()]
         with self._daemon.asked("looking for our containers") as client:
-            found = client.containers(all=True, filters={"label": wanted})
+            found = client.containers(all=True, filters={"label": self._wanted(labels)})
         return [seen for row in found if (seen := self.inspect(row["Id"]))]
 
     # --- files --------------------------------------------------------------------------------------------------
@@ -229,7 +226,7 @@ class DockerEngine:
         ):
             yield from answer.raw.stream(1 << 18, decode_content=False)
 
-    # --- networks, volumes, images ------------------------------------------------------------------------------
+    # --- networks and volumes ------------------------------------------------------------------------------
 
     def ensure_network(self, name: str, *, labels: Mapping[str, str], subnet: str = "", isolated: bool = False) -> None:
         """Make the network if it is missing; `isolated` forbids its members to reach each other."""
@@ -243,6 +240,12 @@ class DockerEngine:
                 if error.status_code != 409:
                     raise
                 self._check_ours(client.inspect_network(name).get("Labels"), f"network {name}")
+
+    def networks(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our networks that carry these labels, by name."""
+        with self._daemon.asked("looking for our networks") as client:
+            found = client.networks(filters={"label": self._wanted(labels)})
+        return {row["Name"]: row.get("Labels") or {} for row in found}
 
     def remove_network(self, name: str) -> None:
         """Remove it; idempotent."""
@@ -258,6 +261,12 @@ class DockerEngine:
             made = client.create_volume(name, driver="local", driver_opts=options, labels=dict(self._ours(labels)))
             self._check_ours(made.get("Labels"), f"volume {name}")
 
+    def volumes(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our volumes that carry these labels, by name."""
+        with self._daemon.asked("looking for our volumes") as client:
+            found = client.volumes(filters={"label": self._wanted(labels)})["Volumes"]
+        return {row["Name"]: row.get("Labels") or {} for row in found or ()}
+
     def remove_volume(self, name: str) -> None:
         """Remove it; idempotent."""
         from docker.errors import NotFound
@@ -265,64 +274,11 @@ class DockerEngine:
         with self._daemon.asked(f"removing the volume {name}") as client, contextlib.suppress(NotFound):
             client.remove_volume(name)
 
-    def image_id(self, reference: str) -> str | None:
-        """Return the id of a local image, or None."""
-        from docker.errors import NotFound
-
-        with self._daemon.asked(f"looking for the image {reference}", subject=reference) as client:
-            try:
-                return str(client.inspect_image(reference)["Id"])  # type: ignore[no-untyped-call]
-            except NotFound:
-                return None
-
-    def image_user(self, reference: str) -> str | None:
-        """Return as whom an image's containers run (a name, a number, "user:group", "" for root), None if not here."""
-        from docker.errors import NotFound
-
-        with self._daemon.asked(f"looking at the image {reference}", subject=reference) as client:
-            try:
-                return str((client.inspect_image(reference).get("Config") or {}).get("User") or "")  # type: ignore[no-untyped-call]
-            except NotFound:
-                return None
-
-    def pull(self, reference: str, *, auth: Mapping[str, str] | None = None) -> str:
-        """Pull an image and return its id. Raises Unavailable(cause="image_pull")."""
-        doing = f"pulling the image {reference}"
-        try:
-            with self._daemon.asked(doing, subject=reference) as client:
-                self._pull(client, reference, dict(auth) if auth else None)
-        except Unavailable as error:
-            raise Unavailable(error.message, hint=error.hint, cause="image_pull") from error
-        if found := self.image_id(reference):
-            return found
-        raise Unavailable(f"{doing}: it is not there afterwards", hint="try again", cause="image_pull")
-
-    def _pull(self, client: APIClient, reference: str, auth: dict[str, str] | None) -> None:
-        from docker.errors import APIError
-
-        if reference.startswith("sha256:"):
-            raise APIError("no such image", explanation="no such image: an image id can not be pulled")
-        for line in client.pull(reference, stream=True, decode=True, auth_config=auth):
-            if "error" in line:  # an error in the stream is one, although the answer's status was 200
-                raise APIError(line["error"], explanation=line["error"])
-
-    def remove_image(self, reference: str) -> None:
-        """Remove an image if nothing uses it; idempotent, with a deadline of its own."""
-        from docker.errors import APIError
-
-        daemon = Daemon(self._daemon.url, timeout_seconds=_IMAGE_REMOVAL_SECONDS)
-        try:
-            with daemon.asked(f"removing the image {reference}", subject=reference) as client:
-                try:
-                    client.remove_image(reference)
-                except APIError as error:
-                    if error.status_code not in (404, 409):  # gone; in use
-                        raise
-        finally:
-            daemon.close()
-
     def _ours(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         return {_OWNER: self._installation, **labels}
+
+    def _wanted(self, labels: Mapping[str, str]) -> list[str]:
+        return [f"{name}={value}" for name, value in self._ours(labels).items()]
 
     def _check_ours(self, labels: Mapping[str, str] | None, what: str) -> None:
         if (labels or {}).get(_OWNER) != self._installation:

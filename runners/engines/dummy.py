@@ -209,6 +209,10 @@ class DummyEngine:
         """Make the network if it is missing; `isolated` forbids its members to reach each other."""
         self._ensure(self.world.networks, name, labels)
 
+    def networks(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our networks that carry these labels, by name."""
+        return self._carrying(self.world.networks, labels)
+
     def remove_network(self, name: str) -> None:
         """Remove it; idempotent."""
         with self.world.changed:
@@ -219,6 +223,10 @@ class DummyEngine:
     def ensure_volume(self, name: str, *, labels: Mapping[str, str], in_memory: bool = False) -> None:
         """Make the volume if it is missing; one in memory keeps its files only while a running container mounts it."""
         self._ensure(self.world.volumes, name, labels)
+
+    def volumes(self, labels: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of all our volumes that carry these labels, by name."""
+        return self._carrying(self.world.volumes, labels)
 
     def remove_volume(self, name: str) -> None:
         """Remove it; idempotent."""
@@ -252,6 +260,13 @@ class DummyEngine:
             made = there.setdefault(name, {_OWNER: self._installation, **labels})
         if made.get(_OWNER) != self._installation:
             raise NeedsAttention(f"{name} exists and belongs to somebody else", hint="remove or rename it")
+
+    def _carrying(
+        self, there: Mapping[str, Mapping[str, str]], labels: Mapping[str, str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        wanted = {_OWNER: self._installation, **labels}.items()
+        with self.world.changed:
+            return {name: made for name, made in there.items() if wanted <= made.items()}
 
     def _seek(self, container: str) -> Box | None:
         with self.world.changed:

@@ -329,7 +329,11 @@ def test_networks_and_volumes_are_made_once_and_removed_once(bench: Bench) -> No
     )
     with pytest.raises(NeedsAttention, match="belongs to somebody else"):
         stranger.ensure_network(name, labels={})
+    assert name not in {**stranger.networks({}), **stranger.volumes({})}
     stranger.close()
+    assert bench.engine.networks({"pipewright.run": "7"}) == {name: bench.labels}
+    assert bench.engine.volumes({}) == {name: bench.labels}
+    assert bench.engine.networks({"pipewright.run": "8"}) == {}
     for _ in range(2):
         bench.engine.remove_network(name)
         bench.engine.remove_volume(name)

@@ -58,6 +58,21 @@ def test_containers_of_ended_runs_are_left_over(house: House) -> None:
     assert house.found() == ["old"]
 
 
+def test_networks_and_volumes_of_ended_runs_are_left_over_and_come_after_the_containers(house: House) -> None:
+    for name, run in (("old", house.over), ("busy", house.open)):
+        labels = {"pipewright.run": str(run)}
+        house.engine.ensure_network(f"{name}-net", labels=labels)
+        house.engine.ensure_volume(f"{name}-secrets", labels=labels)
+        house.container(f"{name}-db", run=str(run))
+    house.engine.ensure_network("sandboxes", labels={"pipewright.role": "sandboxes"})
+    assert house.found() == ["old-db", "old-net", "old-secrets"]
+    for one in leftovers.find(house.db, house.engine):
+        leftovers.remove(house.settings, house.engine, one)
+    assert house.found() == []
+    assert set(house.engine.networks({})) == {"busy-net", "sandboxes"}
+    assert set(house.engine.volumes({})) == {"busy-secrets"}
+
+
 def test_what_belongs_to_no_run_is_left_alone(house: House) -> None:
     house.container("live", promotion="1")
     assert house.found() == []
