@@ -45,6 +45,8 @@ ADDRESSES = {
 GROUND = {
     *("model", "errors", "settings", "faults", "definition", "yamltree", "loading", "expressions", "plan"),
     *("triggers", "lint", "jsonschema", "graph", "explain", "scaffold", "reports", "masking"),
+    *("vocabulary", "occasions", "serving", "policy", "mistakes", "wording", "positions", "salvage", "files"),
+    *("includes", "inputs", "matrix", "checks"),
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
 # Names of package registries, in two parts so that this file does not hold them.
