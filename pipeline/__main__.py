@@ -22,7 +22,9 @@ def main() -> int:
     gc.set_threshold(20_000, 20, 50)
     from pipeline.cli.entry import run
 
-    return run(arguments)
+    code = run(arguments)
+    gc.freeze()  # what ends with the process need not be searched for garbage while it ends
+    return code
 
 
 if __name__ == "__main__":
