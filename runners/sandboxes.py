@@ -57,7 +57,7 @@ class Sandboxes:
         self._free: list[tuple[str, float]] = []  # with the time since when
         self._used: set[str] = set()
         self._making = 0
-        self._network_there = False
+        self._network_there = True  # believed until the engine says no: to ask costs more than to be wrong once
 
     def ahead(self) -> None:
         """Make one in the background if none is there, and remove those that dead workers left behind."""
@@ -163,7 +163,7 @@ class Sandboxes:
         except PipeError:
             if not known:
                 raise
-            self._network_there = False  # somebody may have removed it since
+            self._network_there = False  # the first time, or somebody removed it
             return self._make_in_network()
 
     def _make_in_network(self) -> str:
