@@ -7,6 +7,7 @@ the container.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -53,3 +54,5 @@ class SecretFiles:
                 shutil.rmtree(folder, ignore_errors=True)
         if not owner:
             shutil.rmtree(root, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other environments still have theirs
+                self._root.rmdir()

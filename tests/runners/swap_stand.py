@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import time
@@ -257,7 +258,8 @@ def docker_stand(home: Path) -> Iterator[Stand]:
 
 
 def sweep(engine: DockerEngine, installation: str) -> None:
-    """Remove every container, network and volume of an installation."""
+    """Remove every container, network, volume and secret of an installation."""
+    shutil.rmtree(f"/dev/shm/pipewright-{os.getuid()}/{installation[:8]}", ignore_errors=True)
     for container in engine.find({}):
         engine.remove(container.id)
     with engine._daemon.asked("sweeping") as client:
