@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Local", "alive", "scope", "source"]
 
 
+_MIND_AFTER_SECONDS = 1.0
+
+
 class Local:
     """The record, the engine and a worker, all in this process. Use it as a context manager."""
 
@@ -67,24 +70,28 @@ class Local:
         self.worker = Worker(self.hands, capacity=settings.capacity)
         self._files = files
         self._leave = threading.Event()
+        self._minder = threading.Thread(target=self._look_after, name="minder")
         self._thread = threading.Thread(target=self.worker.work, args=(self._leave.is_set,), name="worker")
 
     def __enter__(self) -> Local:
         self._thread.start()
         if environments.listing(self.db):
-            self.hands.cleanup.later(self._look_after)
+            self._minder.start()
         return self
 
     def _look_after(self) -> None:
-        """Bring back what should be live here and is not, for instance after a reboot."""
-        from runners import mending
+        """Bring back what should be live and is not, for instance after a reboot; a short command is not held up."""
+        if not self._leave.wait(_MIND_AFTER_SECONDS):
+            from runners import mending
 
-        mending.look_after(self.hands)
+            mending.look_after(self.hands)
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is under way, tidy up, and leave."""
         self._leave.set()
         self.db.bell.ring()
+        if self._minder.ident is not None:
+            self._minder.join()
         self._thread.join()
 
     def accept(self, plan: Plan) -> Run:

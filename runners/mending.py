@@ -10,7 +10,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from pipeline import environments, promotions, queue, runs, swaps
+from pipeline.environments import Standing
 from pipeline.errors import PipeError
+from pipeline.model import Phase, PromotionStatus
 from runners import ground as grounds
 from runners import releases
 
@@ -27,7 +29,7 @@ def look_after(hands: Hands) -> int:
     """Give a job to every environment whose live release is not whole or not routed; return how many."""
     count = 0
     for standing in environments.listing(hands.db):
-        if standing.live_promotion is None or standing.paused:
+        if standing.live_promotion is None or standing.paused or is_busy(hands, standing):
             continue
         try:
             ground = grounds.of(hands, standing)
@@ -42,6 +44,13 @@ def look_after(hands: Hands) -> int:
                 lock = f"env:{standing.id}"
                 queue.enqueue(tx, kind="retire", ref=standing.live_promotion, lock=lock, priority=-1)
     return count
+
+
+def is_busy(hands: Hands, standing: Standing) -> bool:
+    """Tell whether a promotion has begun here: the colour that is not live may be its."""
+    found = promotions.listing(hands.db, environment_id=standing.id, limit=20)
+    at_gate = (PromotionStatus.REQUESTED, PromotionStatus.APPROVED)
+    return any(p.status == PromotionStatus.DEPLOYING or (p.status in at_gate and p.phase == Phase.GATE) for p in found)
 
 
 def missing(hands: Hands, ground: Ground) -> bool:

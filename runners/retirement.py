@@ -11,10 +11,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from pipeline import promotions, queue, swaps, turns
-from pipeline.environments import Standing
 from pipeline.errors import LeaseLost, PipeError
 from pipeline.faults import point
-from pipeline.model import Colour, Phase, PromotionStatus
+from pipeline.model import Colour
 from runners import ground as grounds
 from runners import mending, readiness, releases
 
@@ -31,7 +30,7 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     """Tidy the environment of the promotion that `lease` is about. Raises LeaseLost."""
     made = promotions.get(hands.db, lease.ref)
     standing = swaps.stands(lease, made)
-    if _is_busy(hands, standing):
+    if mending.is_busy(hands, standing):
         return swaps.again(lease, hands.db.now() + LATER_SECONDS)
     ground = grounds.of(hands, standing)
     ground.router.wake()
@@ -53,13 +52,6 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
         return swaps.again(lease, standing.warm_until)
     _retire(hands, lease, ground, old)
     return None
-
-
-def _is_busy(hands: Hands, standing: Standing) -> bool:
-    """Tell whether a promotion has begun here: the colour that is not live may be its."""
-    found = promotions.listing(hands.db, environment_id=standing.id, limit=20)
-    at_gate = (PromotionStatus.REQUESTED, PromotionStatus.APPROVED)
-    return any(p.status == PromotionStatus.DEPLOYING or (p.status in at_gate and p.phase == Phase.GATE) for p in found)
 
 
 def _clear(lease: Lease, ground: grounds.Ground) -> None:
