@@ -132,7 +132,7 @@ def _work(
         cancelled=stop,
         cleanup=removals,
         sandboxes=hands.sandboxes,
-        resumed=attempt.worker != "" and attempt.worker != hands.name,
+        resumed=attempt.worker != hands.name or lease.losses > 0,  # it may be this very worker that lost it
     )
 
 

@@ -46,6 +46,8 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
     old = standing.live_colour.other
     if standing.warm_promotion is None and not any(i.colour == old for i in ground.target.observe(ground.place)):
         return swaps.done(lease)
+    if standing.warm_promotion and standing.warm_until is None:  # not baked, and stopped: a person decides what stays
+        return swaps.again(lease, hands.db.now() + LATER_SECONDS)
     if standing.warm_promotion and standing.warm_until and standing.warm_until > hands.db.now():
         if made.drain_until and made.drain_until <= hands.db.now():
             ground.router.cut(ground.route, old)

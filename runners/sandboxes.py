@@ -103,9 +103,10 @@ class Sandboxes:
         """Let others use it: the container that was in it is gone."""
         if name.startswith(self._mine):
             with self._changed:
-                self._used.discard(name)
-                self._free.append((name, time.monotonic()))
-                self._changed.notify_all()
+                if name in self._used:  # given back once only: two would get one that is there twice
+                    self._used.discard(name)
+                    self._free.append((name, time.monotonic()))
+                    self._changed.notify_all()
         else:
             self._engine.kill(name, "TERM")
             self._used.discard(name)

@@ -68,19 +68,16 @@ class Switch:
         """Return whether the new colour answers; if not, the promotion has been ended."""
         swap, began = self.swap, time.monotonic()
         if not recovering:
-            if wrong := swaps.check(swap.lease, swap.made, swap.standing):
-                raise StageFailed(f"{swap.place.key} refuses the swap now: {'; '.join(wrong)}", hint=UNTOUCHED)
+            if unmet := swaps.check(swap.lease, swap.made, swap.standing):
+                raise StageFailed(f"{swap.place.key} refuses the swap now: {'; '.join(unmet)}", hint=UNTOUCHED)
             if not readiness.is_ready(swap, self.colour):
                 raise StageFailed(f"{self.colour} is no longer ready just before the swap", hint=UNTOUCHED)
         intent = {"from": swap.standing.live_colour, "to": self.colour, "epoch": swap.made.epoch}
         with swap.step(Phase.SWITCHING, intent, closing=True) as step:
             self._point(fresh=not recovering)
-            self._singles(forward=True)
-            answered = self._probe(self.colour)
-        if not answered:
-            self._roll_back(
-                f"{self.colour} did not answer through the public port {PROBE_SECONDS:g} s after the switch"
-            )
+            wrong = self._goes_wrong()
+        if wrong:
+            self._roll_back(wrong)
             return False
         bake = 0.0 if swap.made.carrier != swap.made.id else float(swap.strategy.get("bake", 10.0))
         drain = float(swap.strategy.get("drain", 30.0))
@@ -91,6 +88,16 @@ class Switch:
         took = f"{time.monotonic() - began:.2f} s"
         self.telling.say(f"{self.colour} is live at {public} ({took}); the other colour is at {preview}")
         return True
+
+    def _goes_wrong(self) -> str:
+        """Complete the new colour, to which the route leads by now, and ask it; return why it is no good, or ""."""
+        try:
+            self._singles(forward=True)
+        except StageFailed as error:
+            return error.message
+        if self._probe(self.colour):
+            return ""
+        return f"{self.colour} did not answer through the public port {PROBE_SECONDS:g} s after the switch"
 
     def _point(self, *, fresh: bool) -> None:
         """Send everything to the new colour. What is ambiguous is looked at, and done again or left undone."""

@@ -46,7 +46,7 @@ class Worker:
         self.hands = hands
         self.capacity = capacity
         self.lease_seconds = lease_seconds
-        self._tasks: dict[int, Task] = {}
+        self._tasks: dict[tuple[int, int], Task] = {}  # by job and token: a lost one may still be on its way out
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -60,7 +60,7 @@ class Worker:
                 heard = bell.count()  # before looking at anything: whoever rings after it is heard
                 if until():
                     break
-                if not self._take_one():
+                if not self._takes_one():
                     bell.wait(heard, timeout=WATCH_SECONDS)
         finally:
             for task in self._under_way():
@@ -83,6 +83,13 @@ class Worker:
         """Tell whether nothing is under way."""
         return not self._tasks
 
+    def _takes_one(self) -> bool:
+        try:
+            return self._take_one()
+        except PipeError as error:  # the record is away for a moment, or the disk is full: look again later
+            log.warning("claim.failed", extra={"error": str(error)})
+            return False
+
     def _take_one(self) -> bool:
         if len(self._tasks) >= self.capacity:
             return False
@@ -94,7 +101,7 @@ class Worker:
         task = Task(lease)
         task.thread = threading.Thread(target=self._do, args=(task,), name=f"{lease.kind}-{lease.ref}")
         with self._lock:
-            self._tasks[lease.job_id] = task
+            self._tasks[lease.job_id, lease.token] = task
         task.thread.start()
         return True
 
@@ -116,7 +123,7 @@ class Worker:
             self._give_up(lease)
         finally:
             with self._lock:
-                self._tasks.pop(lease.job_id, None)
+                self._tasks.pop((lease.job_id, lease.token), None)
             self.hands.db.bell.ring()
 
     def _give_up(self, lease: queue.Lease) -> None:
@@ -125,6 +132,8 @@ class Worker:
             queue.abandon(self.hands.db, lease)
         except LeaseLost:
             pass
+        except PipeError as error:  # nobody renews it any more: it runs out by itself
+            log.warning("job.not_given_back", extra={"job": lease.job_id, "error": str(error)})
 
     def _under_way(self) -> list[Task]:
         with self._lock:
@@ -139,6 +148,8 @@ class Worker:
                     import_module(DOERS["retire"]).buried(self.hands, lost)
             except PipeError as error:  # the database is away for a moment: the next beat tries again
                 log.warning("heartbeat.failed", extra={"error": str(error)})
+            except Exception:  # without this thread every lease would run out
+                log.exception("heartbeat.broke")
 
     def _renew(self) -> None:
         for task in self._under_way():

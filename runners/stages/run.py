@@ -12,7 +12,7 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PipeError, StageFailed, Unavailable
+from pipeline.errors import LeaseLost, PipeError, StageFailed, Unavailable
 from pipeline.faults import point
 from pipeline.model import Cause, Outcome, Status
 from runners import repository, workspace
@@ -75,6 +75,7 @@ class _Passage:
         if ended is None:  # nothing there, or a container that died before its shell had read the commands
             ended = self._run_anew()
         point("run.exited")
+        work.lease.check()
         self._leave_sandbox()
         return self._outcome(*ended)
 
@@ -181,7 +182,8 @@ class _Passage:
             engine.start(work.key)
             self._watch()
             point("run.started")
-            attached.write(shell.program(self.commands, secrets=self._secrets(), mark=self.mark))
+            secrets = {name: work.secrets[name] for name in work.spec.secrets}
+            attached.write(shell.program(self.commands, secrets=secrets, mark=self.mark))
             attached.end_input()
             for stream, data in attached:
                 pump.take(stream, data)
@@ -190,9 +192,6 @@ class _Passage:
         finally:
             attached.close()
         return self._ended(pump)
-
-    def _secrets(self) -> dict[str, str]:
-        return {name: self.work.secrets[name] for name in self.work.spec.secrets}
 
     def _go_on(self, box: Container) -> tuple[Exit, Pump] | None:
         """Read the log from its first line and wait for the end; None when no command had begun by then."""
@@ -249,8 +248,11 @@ class _Passage:
         while not self.over.is_set():
             if self.work.cancelled.wait(0.5):
                 try:
+                    self.work.lease.check()
                     self.engine.stop(self.work.key, grace_seconds=_GRACE_SECONDS)
                     return
+                except LeaseLost:
+                    return  # it is another worker's container now
                 except PipeError:
                     self.over.wait(1.0)
 

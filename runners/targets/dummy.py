@@ -161,6 +161,8 @@ class DummyTarget:
                 "state": "running",
                 "restarts": 0,
             }
+            if "no-such-command" in docker_specs.processes(release)[slot.process].command:
+                raise StageFailed(f"{name} can not start: no such command", hint="name one that the image has")
             if behaves(container, "dies"):
                 container |= {"state": "restarting", "restarts": 1}
             with self.world.changing() as world:

@@ -116,7 +116,7 @@ def accept(db: Database, event: Event, stages: Mapping[str, Mapping[str, Any]]) 
 def claimed(
     stand: Stand, *, cancelled: threading.Event | None = None, secrets: Mapping[str, str] | None = None, name: str = "w"
 ) -> Work:
-    lease = queue.claim(stand.db, owner=name, scope="here")
+    lease = queue.claim(stand.db, owner=name, scope="here", lease_seconds=600.0)
     assert lease is not None
     a_run, stage, attempt = runs.begin(lease, worker=name)
     spec = Stage.model_validate(stage.spec)

@@ -204,6 +204,28 @@ def test_without_automatic_rollback_a_breach_calls_a_person_and_freezes_the_envi
     assert not theatre.standing.paused
 
 
+def test_a_single_process_that_can_not_start_brings_the_earlier_release_back(theatre):
+    theatre.app = {"processes": {"web": dict(WEB), "worker": dict(WORKER)}}
+    first = theatre.promote()
+    wrong = {"processes": {"web": dict(WEB), "worker": {**WORKER, "command": ["no-such-command"]}}}
+    bad = theatre.promote(expect="rolled_back", app=wrong)
+    assert "no such command" in bad.error
+    assert theatre.stage(bad).status == "failed"
+    assert theatre.there() == {"blue": {first.id}}
+    assert sorted(c["process"] for c in world(theatre)["containers"].values()) == ["web", "worker"]
+    theatre.is_consistent()
+
+
+def test_what_a_person_may_go_back_to_outlives_the_deadlines_of_earlier_promotions(theatre, clock):
+    theatre.promote()
+    theatre.promote()
+    theatre.spec["strategy"]["blue_green"] |= {"bake": 0.3, "auto_rollback": False}
+    bad = theatre.promote("breaks", expect="needs_attention")
+    clock.leap(601)  # the second promotion's old colour was due by now
+    retirement.catch_up(theatre.hands)
+    assert theatre.there() == {"blue": {bad.id}, "green": {theatre.standing.warm_promotion}}
+
+
 def test_a_first_release_that_breaches_has_nowhere_to_go_back_to(theatre):
     theatre.spec["strategy"]["blue_green"]["bake"] = 0.3
     bad = theatre.promote("breaks", expect="needs_attention")

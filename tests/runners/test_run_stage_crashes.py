@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import artifacts, logs, results, runs
-from pipeline.errors import Unavailable
+from pipeline import artifacts, logs, queue, results, runs
+from pipeline.errors import LeaseLost, Unavailable
 from pipeline.model import Status
 from pipeline.settings import passed_on
-from runners import process
+from runners import execution, process
+from runners.hands import Hands, source_of
 from runners.stages import Work
 from runners.stages import run as run_stage
 from tests.runners.go_between import GoBetween
@@ -125,6 +126,50 @@ def _cancel_when_begun(stand: Stand, work: Work) -> None:
     while not work.cancelled.wait(0.1):
         if stand.engine.find({"pipewright.role": "stage"}):
             work.cancelled.set()
+
+
+def test_a_worker_that_lost_its_lease_to_itself_ends_nothing_and_runs_nothing_twice(stand):
+    hands = Hands(
+        settings=stand.settings,
+        db=stand.db,
+        engine=stand.engine,
+        name="w",
+        scope="here",
+        secrets=lambda run, names: {},
+        source=lambda run: source_of(str(stand.source)),
+        cleanup=stand.cleanup,
+        sandboxes=stand.sandboxes,
+    )
+    run = stand.accept({"one": {"run": ["echo x >> count; echo begun", "sleep 3", "cat count"]}})
+    lost = queue.claim(stand.db, owner="w", scope="here", lease_seconds=600.0)
+    stop = threading.Event()
+    before = threading.Thread(target=_do_until_lost, args=(hands, lost, stop))
+    before.start()
+    attempt = _first_attempt(stand, run)
+    assert next(line.text for line in logs.follow(stand.settings, attempt) if line.text == "begun")
+    queue.abandon(stand.db, lost)
+    assert [job.status for job in runs.reap(stand.db)] == ["queued"]  # as another process does while this one sleeps
+    stop.set()  # as the heartbeat does when it can not renew
+    lease = queue.claim(stand.db, owner="w", scope="here", lease_seconds=600.0)
+    execution.do(hands, lease, threading.Event())
+    before.join()
+    assert runs.get(stand.db, run).status is Status.SUCCEEDED
+    said = [line.text for line in logs.read(stand.settings, attempt) if line.stream == "out"]
+    assert said == ["begun", "x"]
+    assert len(runs.attempts(stand.db, lease.ref)) == 1
+    assert stand.left() == []
+
+
+def _do_until_lost(hands: Hands, lease: queue.Lease, stop: threading.Event) -> None:
+    with contextlib.suppress(LeaseLost):
+        execution.do(hands, lease, stop)
+
+
+def _first_attempt(stand: Stand, run: int) -> int:
+    (stage,) = runs.stages(stand.db, run)
+    while not (found := runs.attempts(stand.db, stage.id)):
+        threading.Event().wait(0.05)
+    return found[0].id
 
 
 def test_a_work_folder_that_the_commands_removed_is_not_missed(stand):

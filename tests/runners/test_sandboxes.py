@@ -58,6 +58,15 @@ def test_two_attempts_at_once_get_two(world):
     assert len({boxes.take(), boxes.take()}) == 2
 
 
+def test_one_that_is_given_back_twice_is_there_once(world):
+    boxes = over(DummyEngine(world))
+    first = boxes.take()
+    boxes.give_back(first)
+    boxes.give_back(first)
+    assert boxes.take() == first
+    assert boxes.take() != first
+
+
 def test_closing_ends_all_of_them(world):
     boxes = over(DummyEngine(world))
     boxes.ahead()
