@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,8 +30,9 @@ class SecretFiles:
         folder = self._root / place / owner
         try:
             self._root.parent.mkdir(mode=0o700, exist_ok=True)
-            if self._root.parent.stat().st_uid != os.getuid():
-                raise Unavailable(f"{self._root.parent} belongs to another user", hint="remove it")
+            found = self._root.parent.lstat()  # a link of another user's could lead to where everybody reads
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise Unavailable(f"{self._root.parent} is not a folder of this user's alone", hint="remove it")
             folder.mkdir(parents=True, exist_ok=True)
             for name, value in values.items():
                 new = folder / f".{name}.new"
