@@ -239,11 +239,11 @@ def wake(tx: Connection, *, kind: str, ref: int) -> bool:
     return True
 
 
-def abandon(db: Database, lease: Lease) -> None:
-    """Let the lease run out now: for a job that broke its worker, so that it counts as lost. Raises LeaseLost."""
+def abandon(db: Database, lease: Lease, *, after_seconds: float = 0.0) -> None:
+    """Let the lease run out then: for a job that broke its worker, so that it counts as lost. Raises LeaseLost."""
     with db.write() as tx:
         lease.guard(tx)
-        tx.execute(update(jobs).where(jobs.c.id == lease.job_id).values(lease_until=0.0))
+        tx.execute(update(jobs).where(jobs.c.id == lease.job_id).values(lease_until=moment(tx) + after_seconds))
 
 
 def overdue(tx: Connection) -> list[Reaped]:

@@ -38,7 +38,9 @@ def do(hands: Hands, lease: Lease, stop: threading.Event) -> None:
         ground = mending.mend(hands, lease, ground)
         standing = ground.standing
     seen = ground.router.look(ground.route)
-    if not seen.alive or not (standing.live_colour == seen.recorded == seen.running):
+    if not seen.alive:
+        return swaps.again(lease, hands.db.now() + LATER_SECONDS)
+    if not (standing.live_colour == seen.recorded == seen.running):
         log.warning("retirement.left_alone", extra={"environment": standing.key, "seen": str(seen)})
         return swaps.done(lease)
     if standing.live_colour is None:

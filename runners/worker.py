@@ -129,7 +129,7 @@ class Worker:
     def _give_up(self, lease: queue.Lease) -> None:
         """Count it as a lost lease, so that a job which breaks its worker is set aside after some tries."""
         try:
-            queue.abandon(self.hands.db, lease)
+            queue.abandon(self.hands.db, lease, after_seconds=4.0**lease.losses)  # what was away may be back
         except LeaseLost:
             pass
         except PipeError as error:  # nobody renews it any more: it runs out by itself

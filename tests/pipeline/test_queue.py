@@ -236,3 +236,13 @@ def test_enqueuing_belongs_to_the_callers_transaction(db):
         queue.enqueue(tx, kind="stage", ref=1)
         raise ZeroDivisionError
     assert queue.claim(db, owner="w") is None
+
+
+def test_a_job_that_broke_its_worker_can_be_left_alone_for_a_while(db, clock):
+    put(db, 1)
+    queue.abandon(db, queue.claim(db, owner="w"), after_seconds=4.0)
+    with db.write() as tx:
+        assert queue.overdue(tx) == []
+    clock.leap(4.1)
+    with db.write() as tx:
+        assert [job.status for job in queue.overdue(tx)] == ["queued"]
