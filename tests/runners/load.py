@@ -25,7 +25,7 @@ class Load:
     rate: float = 50.0  # requests a second
     sent: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    answers: list[tuple[float, str]] = field(default_factory=list)  # when, and which release
+    answers: list[tuple[float, str]] = field(default_factory=list)  # when it was asked, and which release answered
     orders: list[str] = field(default_factory=list)
     _idle: list[Wire] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -72,12 +72,14 @@ class Load:
             self.failures.append(f"{kind} {number}: {error!r}")
 
     async def _kept(self, number: int) -> None:
+        asked_at = time.monotonic()
         wire = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
-        self._answered(await self._ask(wire, "GET / HTTP/1.1\r\nHost: load\r\n\r\n"))
+        self._answered(asked_at, await self._ask(wire, "GET / HTTP/1.1\r\nHost: load\r\n\r\n"))
 
     async def _fresh(self, number: int) -> None:
+        asked_at = time.monotonic()
         wire = await asyncio.open_connection("127.0.0.1", self.port)
-        self._answered(await self._ask(wire, "GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n"))
+        self._answered(asked_at, await self._ask(wire, "GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n"))
 
     async def _order(self, number: int) -> None:
         wire = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
@@ -88,8 +90,11 @@ class Load:
         self.orders.append(order)
 
     async def _slow(self, number: int) -> None:
+        asked_at = time.monotonic()
         wire = await asyncio.open_connection("127.0.0.1", self.port)
-        self._answered(await self._ask(wire, "GET /slow/2 HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n"))
+        self._answered(
+            asked_at, await self._ask(wire, "GET /slow/2 HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")
+        )
 
     async def _stream(self, number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -115,5 +120,9 @@ class Load:
             raise ValueError(f"{head.partition(chr(13))[0]}: {body}")
         return body
 
-    def _answered(self, body: str) -> None:
-        self.answers.append((time.monotonic(), body))
+    def _answered(self, asked_at: float, body: str) -> None:
+        self.answers.append((asked_at, body))
+
+    def since(self, moment: float) -> list[str]:
+        """Return the answers to what was asked at `moment` or later; slow ones of before may still come in."""
+        return [body for asked_at, body in self.answers[:] if asked_at >= moment]
